@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every error of rbd-worker, in one small tree.
+
+What a caller does with an error follows from its branch:
+
+* ``Transient``: may be gone a second later; repeated under a retry policy.
+* ``Permanent``: repeating it cannot help; the plan turns back at once.
+* ``Undecided``: nobody can tell yet what is true; the entry becomes
+  *unresolved*, nothing is removed, and the question is asked again later.
+
+Each class carries its data as attributes and says in ``remedy`` what an
+operator can do.  Adapters (libvirt, librbd, oslo.messaging, the file system)
+translate foreign exceptions at their edge; inside there are only these.
+"""
+
+import typing as ty
+
+
+class Error(Exception):
+    """Base of all errors; ``msg`` is a template filled with keyword data."""
+
+    msg: ty.ClassVar[str] = "{reason}"
+    remedy: ty.ClassVar[str] = ""
+
+    def __init__(self, **data: ty.Any) -> None:
+        self.data = data
+        super().__init__(self.msg.format(**data))
+
+    @property
+    def sentence(self) -> str:
+        """What went wrong and, where known, what to do about it."""
+        text = str(self)
+        remedy = self.remedy.format(**self.data)
+        return f"{text}. {remedy}" if remedy else text
+
+
+class Transient(Error):
+    """Worth a retry."""
+
+
+class Permanent(Error):
+    """A retry cannot help."""
+
+
+class Undecided(Error):
+    """The truth is not known yet; nothing may be removed."""
+
+
+# -- what an operator gave us ------------------------------------------------
+
+
+class BadConfiguration(Permanent):
+    """An option's value is missing, unknown or contradicts another."""
+
+    msg = "option {option}: {reason}"
+    remedy = "{fix}"
+
+
+# -- what came in from outside -----------------------------------------------
+
+
+class BadInput(Permanent):
+    """A message or an argument that breaks its contract."""
+
+    msg = "{what}: {reason}"
+
+
+class BadInstanceUUID(BadInput):
+    msg = "{value!r} is not a canonical instance UUID"
+
+    def __init__(self, value: object) -> None:
+        super().__init__(value=str(value)[:64])
+
+
+class BadHostName(BadInput):
+    msg = "{value!r} is not a host name"
+
+    def __init__(self, value: object) -> None:
+        super().__init__(value=str(value)[:64])
+
+
+# -- the instance directory --------------------------------------------------
+
+
+class UnsafeDirectory(Permanent):
+    """Something in or about a directory that this worker does not carry."""
+
+    msg = "{path}: {reason}"
+    remedy = ("Only regular files and directories are carried; the directory is "
+              "left as it is, look at it and move by hand what does not belong there")
+
+
+class DirectoryTooLarge(UnsafeDirectory):
+    msg = "{path}: {reason}"
+    remedy = ("Raise [rbd_worker] {option} if the directory is as it should be; "
+              "nothing was copied and nothing was removed")
+
+
+class DirectoryChanged(Transient):
+    """A file or directory changed while it was being read or judged."""
+
+    msg = "{path} changed while it was handled: {reason}"
+
+
+class DirectoryExists(Permanent):
+    """A directory stands where none may be overwritten."""
+
+    msg = "{path} already exists"
+    remedy = "Nothing was overwritten; look at it and remove or rename it by hand"
+
+
+class NoSpace(Permanent):
+    msg = "no space left for {path}"
+    remedy = "Free space on that file system; staged files of this attempt were removed"
+
+
+class AccessDenied(Permanent):
+    msg = "no permission for {path}"
+    remedy = "The worker must own instances_path or run with the capabilities its unit lists"
+
+
+class FileSystemFailed(Transient):
+    msg = "{path}: {reason}"
+
+
+class DigestMismatch(Transient):
+    msg = "{path} arrived with another content than its digest says"
+
+
+# -- libvirt -----------------------------------------------------------------
+
+
+class HypervisorUnavailable(Transient):
+    msg = "libvirt at {uri} cannot be asked: {reason}"
+    remedy = "Check that libvirtd (or virtqemud) runs and that this user may open {uri}"
+
+
+class GuestNotHere(Permanent):
+    msg = "no guest {instance} on {host}"
+
+
+class MoveRefused(Permanent):
+    """libvirt refused the move for a reason that will not pass by itself."""
+
+    msg = "libvirt refuses to move {instance}: {reason}"
+    remedy = "{fix}"
+
+
+class MoveInterrupted(Transient):
+    msg = "the move of {instance} did not begin or was interrupted: {reason}"
+
+
+class MoveUnsettled(Undecided):
+    """libvirt's answer does not say where the guest is; both hosts must be asked."""
+
+    msg = "libvirt ended the move of {instance} without saying where it is: {reason}"
+
+
+# -- Ceph --------------------------------------------------------------------
+
+
+class CephUnavailable(Transient):
+    msg = "Ceph cannot be asked about {what}: {reason}"
+    remedy = "Check {conf} and the keyring of client.{user}, and that the monitors answer"
+
+
+class CephBindingsMissing(Permanent):
+    msg = "the Python modules rados and rbd are missing ({reason})"
+    remedy = ("Install the distribution's packages python3-rados and python3-rbd; they are "
+              "not on PyPI. A virtual environment needs the same Python version and "
+              "--system-site-packages")
+
+
+# -- the peer ----------------------------------------------------------------
+
+
+class PeerUnreachable(Transient):
+    msg = "the worker on {host} does not answer: {reason}"
+    remedy = "Check that rbd-worker runs on {host} and reaches the same RabbitMQ"
+
+
+class PeerSaysNo(Permanent):
+    msg = "the worker on {host} refuses: {reason}"
+
+
+class PeerTooNew(Permanent):
+    msg = "the worker on {host} does not speak version {version} of this worker's RPC API"
+    remedy = ("Upgrade the older worker, or set [rbd_worker] rpc_version_cap to the oldest "
+              "version in use while workers are upgraded")
+
+
+# -- evidence ----------------------------------------------------------------
+
+
+class NotProven(Undecided):
+    """A removal was wanted and the three witnesses did not all agree."""
+
+    msg = "the directory of {instance} stays: {reason}"
+
+
+class SharedPath(Permanent):
+    msg = "the directory of {instance} is on a path that both hosts share: {reason}"
+    remedy = "Nothing is copied and nothing is removed; this is as it should be"
+
+
+class OutcomeUnknown(Undecided):
+    msg = "where {instance} is cannot be told: {reason}"
+
+
+# -- journal -----------------------------------------------------------------
+
+
+class JournalUnusable(Permanent):
+    msg = "the journal {path} cannot be used: {reason}"
+    remedy = "{fix}"
+
+
+class AnotherWorker(Permanent):
+    msg = "another rbd-worker already runs on this host with {path}"
+    remedy = "Stop it first; two workers would act on the same directories"
+
+
+class NovaComputeRuns(Permanent):
+    msg = "queue {queue} has {consumers} consumer(s): nova-compute runs for this host"
+    remedy = "Set [rbd_worker] executor = nova; executor libvirt is for hosts without nova-compute"
+
+
+class BrokerUnavailable(Transient):
+    msg = "RabbitMQ at {url} cannot be used: {reason}"

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The calls, one method each; the only place that knows oslo.messaging's client.
+
+Every call has a time limit of its own and asks the server for heartbeats
+(``call_monitor_timeout``), so that a dead peer is noticed in seconds although
+a large copy may take minutes.
+"""
+
+import typing as ty
+
+import oslo_messaging
+from oslo_config import cfg
+
+import rpcapi
+from rpcapi import errors, payloads
+
+#: Seconds without a sign of life after which a peer counts as gone.
+MONITOR_SECONDS = 5
+#: Seconds for a question that is answered from memory, libvirt or the journal.
+ASK_SECONDS = 5
+#: Seconds for a call that may move files.
+COPY_SECONDS = 3600
+
+P = ty.TypeVar("P", bound=payloads.Payload)
+
+
+class Unreachable(Exception):
+    """No answer: no worker, no broker, or no time left."""
+
+
+class TooNew(Exception):
+    """The peer does not know this method or version."""
+
+
+class Client:
+    """Calls the worker of another host.
+
+    Thread-safe.  Raises :class:`Unreachable`, :class:`TooNew`, the classes of
+    :mod:`rpcapi.errors`, and :class:`payloads.BadPayload` for an answer that
+    breaks the contract.
+
+    :param transport: from ``oslo_messaging.get_rpc_transport`` with
+        ``allowed_remote_exmods=rpcapi.errors.REMOTE_MODULES``.
+    :param version_cap: oldest RPC version among the peers, as ``"1.0"``; None
+        for no cap.
+    """
+
+    def __init__(self, transport: oslo_messaging.Transport,
+                 version_cap: str | None = None) -> None:
+        target = oslo_messaging.Target(topic=rpcapi.TOPIC, version=rpcapi.VERSION)
+        self._client = oslo_messaging.get_rpc_client(
+            transport, target, version_cap=version_cap)
+
+    def describe(self, host: str) -> payloads.Description:
+        """Who runs on ``host``. Since 1.0."""
+        return self._call(host, "describe", payloads.Description, ASK_SECONDS)
+
+    def pre_live_migration(self, host: str,
+                           request: payloads.PrepareRequest) -> payloads.PrepareReply:
+        """Make ``host`` ready for a guest. Since 1.0. Safe to repeat."""
+        return self._call(host, "pre_live_migration", payloads.PrepareReply,
+                          COPY_SECONDS, request)
+
+    def read_chunk(self, host: str, request: payloads.ChunkRequest) -> payloads.Chunk:
+        """A piece of a file that ``host`` has pinned. Since 1.0."""
+        return self._call(host, "read_chunk", payloads.Chunk, 60, request)
+
+    def post_live_migration(self, host: str,
+                            request: payloads.FinishRequest) -> payloads.FinishReply:
+        """Hand over the files as they ended. Since 1.0. Safe to repeat."""
+        return self._call(host, "post_live_migration", payloads.FinishReply,
+                          COPY_SECONDS, request)
+
+    def rollback_live_migration(self, host: str, request: payloads.RollbackRequest,
+                                ) -> payloads.RollbackReply:
+        """Let ``host`` drop what it staged or made. Since 1.0. Safe to repeat."""
+        return self._call(host, "rollback_live_migration", payloads.RollbackReply,
+                          60, request)
+
+    def testify(self, host: str, request: payloads.TestifyRequest) -> payloads.TestifyReply:
+        """What ``host`` observes of some instances right now. Since 1.0."""
+        return self._call(host, "testify", payloads.TestifyReply, ASK_SECONDS, request)
+
+    def _call(self, host: str, method: str, reply: type[P], seconds: float,
+              request: payloads.Payload | None = None, version: str = "1.0") -> P:
+        if not self._client.can_send_version(version):
+            raise TooNew(f"{method} needs {version}")
+        prepared = self._client.prepare(
+            server=host, version=version, timeout=seconds,
+            call_monitor_timeout=MONITOR_SECONDS if seconds > MONITOR_SECONDS else None)
+        arguments = {} if request is None else {"request": request.to_wire()}
+        try:
+            answer = prepared.call({}, method, **arguments)
+        except oslo_messaging.MessagingTimeout as e:
+            raise Unreachable(f"no answer to {method} in time") from e
+        except (oslo_messaging.MessageDeliveryFailure,
+                oslo_messaging.MessageUndeliverable) as e:
+            raise Unreachable(f"{method} could not be delivered") from e
+        except oslo_messaging.RPCVersionCapError as e:
+            raise TooNew(str(e)) from e
+        except oslo_messaging.RemoteError as e:
+            if e.exc_type in ("UnsupportedVersion", "NoSuchMethod"):
+                raise TooNew(f"{method} {version}: {e.exc_type}") from e
+            raise errors.PeerBusy(f"{method} failed there: {e.exc_type}") from e
+        return reply.from_wire(answer)
+
+
+def transport_for(conf: cfg.ConfigOpts) -> oslo_messaging.Transport:
+    """The RPC transport of ``conf`` (``transport_url``, ``control_exchange``, ``[oslo_messaging_rabbit]``)."""
+    return oslo_messaging.get_rpc_transport(
+        conf, allowed_remote_exmods=list(errors.REMOTE_MODULES))

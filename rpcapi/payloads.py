@@ -1,0 +1,270 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What travels between two workers, with every bound that is checked at the edge.
+
+The structures are msgspec's: the annotations are the validation.  ``to_wire``
+gives plain JSON types (bytes become base64), ``from_wire`` refuses whatever
+breaks a type, a length or a range with :class:`BadPayload`.
+"""
+
+import typing as ty
+
+import msgspec
+
+_UUID = r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\Z"
+_HOST = r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,252}[A-Za-z0-9])?\Z"
+_KEY = r"^[A-Za-z0-9._-]{1,128}\Z"
+_DIGEST = r"^([0-9a-f]{64})?\Z"
+
+InstanceUUID = ty.Annotated[str, msgspec.Meta(pattern=_UUID)]
+HostName = ty.Annotated[str, msgspec.Meta(pattern=_HOST)]
+MigrationKey = ty.Annotated[str, msgspec.Meta(pattern=_KEY)]
+Digest = ty.Annotated[str, msgspec.Meta(pattern=_DIGEST)]
+Size = ty.Annotated[int, msgspec.Meta(ge=0, le=1 << 50)]
+Text = ty.Annotated[str, msgspec.Meta(max_length=1024)]
+RelativePath = ty.Annotated[str, msgspec.Meta(min_length=1, max_length=1024)]
+
+#: Largest piece of one file that one message carries, in bytes.
+CHUNK_BYTES = 1 << 20
+#: Most entries of one directory that one message describes.
+MAX_ENTRIES = 1024
+
+
+class BadPayload(ValueError):
+    """A payload breaks the contract; the text says where, never the content."""
+
+
+class Payload(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of all that travels."""
+
+    def to_wire(self) -> dict[str, ty.Any]:
+        """Plain JSON types, to be an RPC argument or result."""
+        return ty.cast(dict[str, ty.Any], msgspec.to_builtins(self))
+
+    @classmethod
+    def from_wire(cls, wire: object) -> ty.Self:
+        """Build from plain JSON types.
+
+        :raises BadPayload: where a field is missing, has another type or is
+            out of its range.  Unknown fields are ignored: a newer peer may
+            send them.
+        """
+        try:
+            return msgspec.convert(wire, type=cls)
+        except msgspec.ValidationError as e:
+            raise BadPayload(f"{cls.__name__}: {e}") from e
+
+
+class FileEntry(Payload, frozen=True, kw_only=True):
+    """One file or directory below an instance directory.
+
+    :ivar path: relative, ``/`` between names, no ``.``, ``..`` or empty names.
+    :ivar size: apparent size in bytes; 0 for a directory.
+    :ivar mode: permission bits.
+    :ivar owner, group: names where the sender knows them, so that hosts whose
+        numbers differ keep the meaning; ``uid`` and ``gid`` otherwise.
+    :ivar mtime_ns: modification time in nanoseconds since the epoch.
+    :ivar digest: SHA-256 of the content (see ``rbd_worker.host.digest``);
+        empty for a directory.
+    :ivar inline: zlib-compressed content from ``inline_from`` to the end, or
+        None where the receiver has to pull it.
+    """
+
+    path: RelativePath
+    kind: ty.Literal["file", "directory"]
+    size: Size = 0
+    mode: ty.Annotated[int, msgspec.Meta(ge=0, le=0o7777)]
+    uid: ty.Annotated[int, msgspec.Meta(ge=0, le=(1 << 32) - 2)]
+    gid: ty.Annotated[int, msgspec.Meta(ge=0, le=(1 << 32) - 2)]
+    owner: ty.Annotated[str, msgspec.Meta(max_length=64)] = ""
+    group: ty.Annotated[str, msgspec.Meta(max_length=64)] = ""
+    mtime_ns: ty.Annotated[int, msgspec.Meta(ge=0, le=1 << 62)]
+    digest: Digest = ""
+    inline: bytes | None = None
+    inline_from: Size = 0
+
+
+Entries = ty.Annotated[tuple[FileEntry, ...], msgspec.Meta(max_length=MAX_ENTRIES)]
+
+
+class PathProbe(Payload, frozen=True, kw_only=True):
+    """What one host lays down so that the other can tell a shared path.
+
+    :ivar nonce: name of a file just made in ``<instances_path>/.rbd-worker/nonce``.
+    :ivar inode, changed_ns, filesystem: of the instance directory, 0 where
+        there is none: equal on both hosts means shared, or at least unsure.
+    """
+
+    nonce: ty.Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}\Z")]
+    inode: ty.Annotated[int, msgspec.Meta(ge=0)] = 0
+    changed_ns: int = 0
+    filesystem: ty.Annotated[int, msgspec.Meta(ge=0)] = 0
+
+
+class PrepareRequest(Payload, frozen=True, kw_only=True):
+    """Source to destination: this guest will come, this is its directory.
+
+    :ivar root: the instance directory itself (owner, mode, times); its path is ``.``.
+    """
+
+    migration: MigrationKey
+    instance: InstanceUUID
+    source: HostName
+    destination: HostName
+    executor: ty.Literal["nova", "libvirt"]
+    request_id: Text = ""
+    probe: PathProbe
+    root: FileEntry
+    entries: Entries = ()
+
+
+class PrepareReply(Payload, frozen=True, kw_only=True):
+    """Destination to source.
+
+    :ivar shared: both hosts see the same directory; nothing was copied.
+    :ivar staged: path and digest of every file that is there now.
+    """
+
+    shared: bool = False
+    staged: dict[str, str] = {}
+
+
+class ChunkRequest(Payload, frozen=True, kw_only=True):
+    """Destination to source: the content of one pinned file from ``offset``."""
+
+    migration: MigrationKey
+    instance: InstanceUUID
+    path: RelativePath
+    offset: Size
+
+
+class Chunk(Payload, frozen=True, kw_only=True):
+    """A piece of a file: ``data`` (zlib) stands at ``offset``, ``next`` is where to go on.
+
+    Between the end of ``data`` and ``next`` there is a hole; ``next`` equal to
+    the file's size ends the file.
+    """
+
+    offset: Size
+    data: bytes
+    next: Size
+
+
+class FinishRequest(Payload, frozen=True, kw_only=True):
+    """Source to destination: the guest is yours; the files as they ended here."""
+
+    migration: MigrationKey
+    instance: InstanceUUID
+    source: HostName
+    destination: HostName
+    executor: ty.Literal["nova", "libvirt"]
+    probe: PathProbe
+    root: FileEntry
+    entries: Entries = ()
+
+
+class FinishReply(Payload, frozen=True, kw_only=True):
+    """Destination to source: every file is durable, under these digests.
+
+    :ivar placed: path of the source's file to the digest that the destination
+        read back from its own disk.
+    """
+
+    shared: bool = False
+    placed: dict[str, str] = {}
+
+
+class RollbackRequest(Payload, frozen=True, kw_only=True):
+    """Source to destination: the guest stays with me; drop what you staged."""
+
+    migration: MigrationKey
+    instance: InstanceUUID
+    source: HostName
+    destination: HostName
+    executor: ty.Literal["nova", "libvirt"] = "nova"
+
+
+class RollbackReply(Payload, frozen=True, kw_only=True):
+    """Destination to source: ``done``, or why not (yet)."""
+
+    done: bool
+    reason: Text = ""
+
+
+class Question(Payload, frozen=True, kw_only=True):
+    """What do you know of this instance?
+
+    :ivar probe: a nonce of the asking host, looked for in the peer's
+        instances_path.
+    """
+
+    instance: InstanceUUID
+    probe: PathProbe | None = None
+
+
+Questions = ty.Annotated[tuple[Question, ...], msgspec.Meta(max_length=10_000)]
+
+
+class TestifyRequest(Payload, frozen=True, kw_only=True):
+    """The questions of one asking host, all at once."""
+
+    __test__ = False  # not a test class, whatever pytest thinks of its name
+
+    asker: HostName
+    questions: Questions
+
+
+class OpenEntry(Payload, frozen=True, kw_only=True):
+    """One journal entry of the answering host about the instance asked for."""
+
+    migration: MigrationKey
+    role: ty.Literal["source", "destination"]
+    phase: Text
+    outcome: Text = ""
+    closed: bool = False
+
+
+class ImageName(Payload, frozen=True, kw_only=True):
+    pool: Text
+    name: Text
+
+
+class Testimony(Payload, frozen=True, kw_only=True):
+    """One host's answer about one instance, as observed while answering.
+
+    :ivar state: one of ``rbd_worker.model.GuestState``'s values, or
+        ``unknown`` where libvirt could not be asked.
+    :ivar job: a migration or another job runs on the domain.
+    :ivar images: RBD images that the domain's XML names; empty where unknown.
+    :ivar addresses: IP addresses of this host's Ceph client.
+    :ivar entries: the host's journal entries of this instance, open ones and
+        the newest closed ones.
+    :ivar sees_nonce: the asker's nonce file is visible here: a shared path.
+    """
+
+    __test__ = False
+
+    host: HostName
+    instance: InstanceUUID
+    state: ty.Annotated[str, msgspec.Meta(max_length=16)]
+    job: bool = False
+    images: ty.Annotated[tuple[ImageName, ...], msgspec.Meta(max_length=256)] = ()
+    addresses: ty.Annotated[tuple[Text, ...], msgspec.Meta(max_length=256)] = ()
+    entries: ty.Annotated[tuple[OpenEntry, ...], msgspec.Meta(max_length=64)] = ()
+    sees_nonce: bool = False
+    probe: PathProbe | None = None
+    reason: Text = ""
+
+
+class TestifyReply(Payload, frozen=True, kw_only=True):
+    __test__ = False
+
+    testimonies: ty.Annotated[tuple[Testimony, ...], msgspec.Meta(max_length=10_000)]
+
+
+class Description(Payload, frozen=True, kw_only=True):
+    """Who answers: for status and for refusing an unfit peer early."""
+
+    host: HostName
+    worker_version: Text
+    rpc_version: Text
+    executor: Text

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Packaging of rbd-worker."""
+
+import pathlib
+
+import setuptools
+
+HERE = pathlib.Path(__file__).parent
+
+setuptools.setup(
+    name="rbd-worker",
+    version="0.1.0",
+    description="A sidecar beside nova-compute for live migration of guests on Ceph RBD",
+    long_description=(HERE / "README.md").read_text() if (HERE / "README.md").exists() else "",
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=setuptools.find_packages(include=["rbd_worker", "rbd_worker.*", "rpcapi", "rpcapi.*"]),
+    package_data={"rbd_worker": ["py.typed"], "rpcapi": ["py.typed"]},
+    install_requires=[
+        "cliff",
+        "kombu>=5.3",
+        "libvirt-python>=9.0",
+        "msgspec>=0.19",
+        "oslo.config>=9.4",
+        "oslo.log>=6",
+        "oslo.messaging>=14.9",
+        "oslo.service[threading]>=4.2",
+        "rich>=13",
+        "tenacity>=8.2",
+    ],
+    extras_require={
+        "test": ["hypothesis", "mypy", "pytest", "pytest-timeout", "reno", "ruff"],
+    },
+    entry_points={
+        "console_scripts": [
+            "rbd-worker = rbd_worker.service:main",
+            "rbd-workerctl = rbd_worker.cli.app:main",
+        ],
+        "oslo.config.opts": ["rbd_worker = rbd_worker.conf:list_opts"],
+        "rbd_worker.cli": [
+            "status = rbd_worker.cli.status:Status",
+            "migration list = rbd_worker.cli.migration:MigrationList",
+            "migration show = rbd_worker.cli.migration:MigrationShow",
+            "refusal list = rbd_worker.cli.refusal:RefusalList",
+            "trash list = rbd_worker.cli.trash:TrashList",
+            "trash restore = rbd_worker.cli.trash:TrashRestore",
+        ],
+    },
+    classifiers=[
+        "Environment :: OpenStack",
+        "License :: OSI Approved :: Apache Software License",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3.11",
+    ],
+)
