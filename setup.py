@@ -15,7 +15,8 @@ setuptools.setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",
-    packages=setuptools.find_packages(include=["rbd_worker", "rbd_worker.*", "rpcapi", "rpcapi.*"]),
+    packages=setuptools.find_packages(
+        include=["rbd_worker", "rbd_worker.*", "rpcapi", "rpcapi.*"]),
     package_data={"rbd_worker": ["py.typed"], "rpcapi": ["py.typed"]},
     install_requires=[
         "cliff",
@@ -49,7 +50,6 @@ setuptools.setup(
     },
     classifiers=[
         "Environment :: OpenStack",
-        "License :: OSI Approved :: Apache Software License",
         "Operating System :: POSIX :: Linux",
         "Programming Language :: Python :: 3.11",
     ],

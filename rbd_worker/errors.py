@@ -183,6 +183,10 @@ class PeerSaysNo(Permanent):
     msg = "the worker on {host} refuses: {reason}"
 
 
+class PeerUndecided(Undecided):
+    msg = "the worker on {host} cannot tell yet: {reason}"
+
+
 class PeerTooNew(Permanent):
     msg = "the worker on {host} does not speak version {version} of this worker's RPC API"
     remedy = ("Upgrade the older worker, or set [rbd_worker] rpc_version_cap to the oldest "

@@ -106,6 +106,6 @@ class Client:
 
 
 def transport_for(conf: cfg.ConfigOpts) -> oslo_messaging.Transport:
-    """The RPC transport of ``conf`` (``transport_url``, ``control_exchange``, ``[oslo_messaging_rabbit]``)."""
+    """The RPC transport that ``transport_url`` and ``[oslo_messaging_rabbit]`` describe."""
     return oslo_messaging.get_rpc_transport(
         conf, allowed_remote_exmods=list(errors.REMOTE_MODULES))

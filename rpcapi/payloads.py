@@ -89,12 +89,13 @@ Entries = ty.Annotated[tuple[FileEntry, ...], msgspec.Meta(max_length=MAX_ENTRIE
 class PathProbe(Payload, frozen=True, kw_only=True):
     """What one host lays down so that the other can tell a shared path.
 
-    :ivar nonce: name of a file just made in ``<instances_path>/.rbd-worker/nonce``.
+    :ivar nonce: name of a file just made in ``<instances_path>/.rbd-worker/nonce``;
+        empty where only the identity of the directory is told.
     :ivar inode, changed_ns, filesystem: of the instance directory, 0 where
         there is none: equal on both hosts means shared, or at least unsure.
     """
 
-    nonce: ty.Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}\Z")]
+    nonce: ty.Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{32})?\Z")] = ""
     inode: ty.Annotated[int, msgspec.Meta(ge=0)] = 0
     changed_ns: int = 0
     filesystem: ty.Annotated[int, msgspec.Meta(ge=0)] = 0

@@ -1,0 +1,285 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every option, by group; nobody else reads configuration.
+
+The worker reads the nova.conf that nova-compute reads, under Nova's own names
+and types, and needs none of its own options to work.  The rest of the code
+gets the frozen :class:`Settings` below.
+"""
+
+import dataclasses
+import difflib
+import pathlib
+import socket
+import typing as ty
+
+from oslo_config import cfg
+
+from rbd_worker import errors, model
+
+#: Options that Nova defines; names, types and defaults are Nova's.
+NOVA_OPTS = [
+    cfg.StrOpt("host", default=socket.gethostname()),
+    cfg.StrOpt("state_path", default="/var/lib/nova"),
+    cfg.StrOpt("instances_path", default="$state_path/instances"),
+    cfg.IntOpt("live_migration_retry_count", default=30, min=0),
+    cfg.IntOpt("max_concurrent_live_migrations", default=1, min=0),
+]
+
+NOVA_LIBVIRT_OPTS = [
+    cfg.StrOpt("connection_uri", default=""),
+    cfg.StrOpt("virt_type", default="kvm"),
+    cfg.StrOpt("images_type", default="default"),
+    cfg.StrOpt("images_rbd_pool", default="rbd"),
+    cfg.StrOpt("images_rbd_ceph_conf", default=""),
+    cfg.StrOpt("rbd_user"),
+    cfg.StrOpt("rbd_secret_uuid"),
+    cfg.StrOpt("live_migration_uri"),
+    cfg.StrOpt("live_migration_scheme"),
+    cfg.StrOpt("live_migration_inbound_addr"),
+    cfg.StrOpt("live_migration_flag"),
+    cfg.IntOpt("live_migration_bandwidth", default=0, min=0),
+    cfg.BoolOpt("live_migration_tunnelled", default=False),
+    cfg.BoolOpt("live_migration_with_native_tls", default=False),
+    cfg.BoolOpt("live_migration_permit_post_copy", default=False),
+    cfg.BoolOpt("live_migration_permit_auto_converge", default=False),
+    cfg.IntOpt("live_migration_completion_timeout", default=800, min=0),
+    cfg.StrOpt("live_migration_timeout_action", default="abort",
+               choices=("abort", "force_complete")),
+    cfg.IntOpt("live_migration_downtime", default=500, min=100),
+    cfg.IntOpt("live_migration_downtime_steps", default=10, min=3),
+    cfg.IntOpt("live_migration_downtime_delay", default=75, min=3),
+]
+
+NOVA_VNC_OPTS = [cfg.StrOpt("server_listen", default="127.0.0.1")]
+
+WORKER_OPTS = [
+    cfg.StrOpt("executor", default=model.Executor.NOVA.value,
+               choices=[(model.Executor.NOVA.value, "nova-compute moves the guest"),
+                        (model.Executor.LIBVIRT.value,
+                         "this worker moves the guest through libvirt; for hosts "
+                         "without nova-compute")],
+               help="Who moves the guest."),
+    cfg.StrOpt("state_directory", default="$state_path/rbd-worker",
+               help="Directory of the journal."),
+    cfg.IntOpt("max_files", default=512, min=1, max=1000,
+               help="Most files and directories that one instance directory may hold to be "
+                    "carried along. A larger one is left alone, with a message."),
+    cfg.IntOpt("max_depth", default=8, min=1, max=64,
+               help="Deepest nesting of directories that is carried along."),
+    cfg.IntOpt("max_data_gib", default=16, min=1,
+               help="Most data (GiB, holes not counted) of one instance directory."),
+    cfg.IntOpt("max_file_gib", default=256, min=1,
+               help="Largest apparent size (GiB, holes counted) of one file."),
+    cfg.IntOpt("inline_kib", default=4096, min=0, max=16384,
+               help="How much of a directory (KiB) travels inside the one prepare message; "
+                    "the rest is pulled in pieces."),
+    cfg.IntOpt("console_history_files", default=8, min=1, max=64,
+               help="How many rotated console logs a directory keeps; older ones are joined."),
+    cfg.IntOpt("console_history_mib", default=16, min=1,
+               help="Most console history (MiB) a directory keeps; the oldest leaves first, "
+                    "as with virtlogd."),
+    cfg.IntOpt("trash_retention", default=7 * 86400, min=0,
+               help="Seconds that a removed directory can be restored."),
+    cfg.IntOpt("nova_cleanup_grace", default=60, min=0,
+               help="Seconds given to nova-compute to remove the source's directory before "
+                    "the worker asks for proof and removes what is left."),
+    cfg.IntOpt("settle_interval", default=30, min=1,
+               help="Seconds after which an open migration is looked at again when no event "
+                    "came."),
+    cfg.IntOpt("unresolved_retry_max", default=300, min=1,
+               help="Longest pause in seconds between two attempts to resolve a migration."),
+    cfg.IntOpt("prepare_timeout", default=86400, min=60,
+               help="Seconds after which a migration that never began counts as failed. "
+                    "Nova may hold one back behind max_concurrent_live_migrations."),
+    cfg.IntOpt("workers", default=16, min=1, max=256,
+               help="Most migrations that are acted upon at the same moment."),
+    cfg.FloatOpt("libvirt_timeout", default=5.0, min=0.1,
+                 help="Seconds that one question to libvirt may take."),
+    cfg.FloatOpt("ceph_timeout", default=5.0, min=0.1,
+                 help="Seconds that one question to Ceph may take."),
+    cfg.IntOpt("tap_prefetch", default=50, min=1, max=1000,
+               help="Messages that RabbitMQ sends ahead."),
+    cfg.IntOpt("tap_queue_expires", default=86400, min=60,
+               help="Seconds that RabbitMQ keeps the worker's queue while no worker listens."),
+    cfg.IntOpt("tap_message_ttl", default=900, min=10,
+               help="Seconds that a message waits in the worker's queue; they hold tokens."),
+    cfg.IntOpt("tap_max_length", default=20000, min=100,
+               help="Most messages in the worker's queue; the oldest leave first."),
+    cfg.IntOpt("tap_probe_interval", default=20, min=1,
+               help="Seconds between two proofs that the worker still hears the exchange."),
+    cfg.StrOpt("rpc_version_cap", default=None,
+               help="Oldest version of the workers' RPC API in use, as 1.0, while workers are "
+                    "upgraded."),
+]
+
+
+def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
+    """For ``oslo-config-generator``: the worker's own options only."""
+    return [("rbd_worker", WORKER_OPTS)]
+
+
+def register(conf: cfg.ConfigOpts) -> None:
+    """Register Nova's options that are read and the worker's own."""
+    conf.register_opts(NOVA_OPTS)
+    conf.register_opts(NOVA_LIBVIRT_OPTS, "libvirt")
+    conf.register_opts(NOVA_VNC_OPTS, "vnc")
+    conf.register_opts(WORKER_OPTS, "rbd_worker")
+
+
+@dataclasses.dataclass(frozen=True)
+class LibvirtSettings:
+    """``[libvirt]`` of nova.conf as far as a move needs it; units as Nova's."""
+
+    uri: str
+    virt_type: str
+    live_migration_uri: str | None
+    live_migration_scheme: str | None
+    live_migration_inbound_addr: str | None
+    live_migration_flag: str | None
+    live_migration_bandwidth: int
+    live_migration_tunnelled: bool
+    live_migration_with_native_tls: bool
+    live_migration_permit_post_copy: bool
+    live_migration_permit_auto_converge: bool
+    live_migration_completion_timeout: int
+    live_migration_timeout_action: str
+    live_migration_downtime: int
+    live_migration_downtime_steps: int
+    live_migration_downtime_delay: int
+
+
+@dataclasses.dataclass(frozen=True)
+class CephSettings:
+    """How this host's Ceph client is set up."""
+
+    conf_path: str
+    user: str
+    secret_uuid: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """All values the worker runs with; times in seconds, sizes in bytes."""
+
+    host: str
+    executor: model.Executor
+    is_idle: bool
+    instances_path: str
+    state_directory: str
+    live_migration_retry_count: int
+    max_concurrent_live_migrations: int
+    libvirt: LibvirtSettings
+    ceph: CephSettings
+    max_files: int
+    max_depth: int
+    max_data_bytes: int
+    max_file_bytes: int
+    inline_bytes: int
+    console_history_files: int
+    console_history_bytes: int
+    trash_retention: int
+    nova_cleanup_grace: int
+    settle_interval: int
+    unresolved_retry_max: int
+    prepare_timeout: int
+    workers: int
+    libvirt_timeout: float
+    ceph_timeout: float
+    tap_prefetch: int
+    tap_queue_expires: int
+    tap_message_ttl: int
+    tap_max_length: int
+    tap_probe_interval: int
+    rpc_version_cap: str | None
+
+
+#: Nova's default URIs by virt_type (``libvirt.connection_uri`` unset).
+_DEFAULT_URIS = {"kvm": "qemu:///system", "qemu": "qemu:///system", "test": "test:///default"}
+
+
+def settings(conf: cfg.ConfigOpts) -> Settings:
+    """Turn a parsed configuration into checked values.
+
+    :raises errors.BadConfiguration: naming the option and what to do.
+    """
+    _refuse_unknown_names(conf)
+    own = conf.rbd_worker
+    try:
+        host = model.host_name(conf.host)
+    except errors.BadHostName as e:
+        raise errors.BadConfiguration(
+            option="[DEFAULT] host", reason=str(e),
+            fix="Give the name that nova-compute uses on this host") from e
+    return Settings(
+        host=host,
+        executor=model.Executor(own.executor),
+        is_idle=conf.libvirt.images_type != "rbd",
+        instances_path=_absolute("[DEFAULT] instances_path", conf.instances_path),
+        state_directory=_absolute("[rbd_worker] state_directory", own.state_directory),
+        live_migration_retry_count=conf.live_migration_retry_count,
+        max_concurrent_live_migrations=conf.max_concurrent_live_migrations,
+        libvirt=_libvirt(conf), ceph=_ceph(conf),
+        max_files=own.max_files, max_depth=own.max_depth,
+        max_data_bytes=own.max_data_gib << 30, max_file_bytes=own.max_file_gib << 30,
+        inline_bytes=own.inline_kib << 10,
+        console_history_files=own.console_history_files,
+        console_history_bytes=own.console_history_mib << 20,
+        trash_retention=own.trash_retention, nova_cleanup_grace=own.nova_cleanup_grace,
+        settle_interval=own.settle_interval, unresolved_retry_max=own.unresolved_retry_max,
+        prepare_timeout=own.prepare_timeout, workers=own.workers,
+        libvirt_timeout=own.libvirt_timeout, ceph_timeout=own.ceph_timeout,
+        tap_prefetch=own.tap_prefetch, tap_queue_expires=own.tap_queue_expires,
+        tap_message_ttl=own.tap_message_ttl, tap_max_length=own.tap_max_length,
+        tap_probe_interval=own.tap_probe_interval, rpc_version_cap=own.rpc_version_cap)
+
+
+def _libvirt(conf: cfg.ConfigOpts) -> LibvirtSettings:
+    group = conf.libvirt
+    uri = group.connection_uri or _DEFAULT_URIS.get(group.virt_type)
+    if uri is None:
+        raise errors.BadConfiguration(
+            option="[libvirt] virt_type", reason=f"{group.virt_type!r} is not handled",
+            fix="rbd-worker handles kvm and qemu; set [libvirt] connection_uri for others")
+    if group.live_migration_uri and group.live_migration_uri.count("%s") != 1:
+        raise errors.BadConfiguration(
+            option="[libvirt] live_migration_uri",
+            reason=f"{group.live_migration_uri!r} needs exactly one %s for the host",
+            fix="Write it as qemu+tls://%s/system")
+    if group.live_migration_tunnelled and group.live_migration_with_native_tls:
+        raise errors.BadConfiguration(
+            option="[libvirt] live_migration_tunnelled",
+            reason="it contradicts live_migration_with_native_tls",
+            fix="Switch one of them off; native TLS is the newer one")
+    names = [f.name for f in dataclasses.fields(LibvirtSettings) if f.name != "uri"]
+    return LibvirtSettings(uri=uri, **{name: getattr(group, name) for name in names})
+
+
+def _ceph(conf: cfg.ConfigOpts) -> CephSettings:
+    group = conf.libvirt
+    if group.images_type == "rbd" and not group.rbd_user:
+        raise errors.BadConfiguration(
+            option="[libvirt] rbd_user", reason="it is not set although images_type is rbd",
+            fix="Set it to the Ceph client that nova-compute uses, without 'client.'")
+    return CephSettings(conf_path=group.images_rbd_ceph_conf or "/etc/ceph/ceph.conf",
+                        user=group.rbd_user or "", secret_uuid=group.rbd_secret_uuid or "")
+
+
+def _absolute(option: str, value: str) -> str:
+    if not pathlib.PurePath(value).is_absolute():
+        raise errors.BadConfiguration(option=option, reason=f"{value!r} is not an absolute path",
+                                      fix="Give a path that begins with /")
+    return value
+
+
+def _refuse_unknown_names(conf: cfg.ConfigOpts) -> None:
+    """A misspelt option in [rbd_worker] would silently be its default."""
+    known = {opt.dest for opt in WORKER_OPTS}
+    for path in conf.config_file or ():
+        sections: dict[str, dict[str, ty.Any]] = {}
+        cfg.ConfigParser(path, sections).parse()
+        for name in sections.get("rbd_worker", {}):
+            if name.replace("-", "_") not in known:
+                near = difflib.get_close_matches(name, known, n=1)
+                hint = f"Did you mean {near[0]}?" if near else "Remove it"
+                raise errors.BadConfiguration(
+                    option=f"[rbd_worker] {name}", reason=f"no such option ({path})", fix=hint)

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The three witnesses, asked at the moment of a removal.
+
+Before a directory leaves this host all of these must say yes:
+
+* ``libvirt here``: no domain with that UUID, running or defined, on this host;
+* ``holder``: the peer's libvirt runs or defines it, no job runs on it there
+  and no journal entry of it is in flight there;
+* ``watchers``: no RBD image of it, as the holder's domain XML names them, is
+  watched from this host, and a running guest's are watched from the holder;
+* ``path``: the directory here and the holder's are two different ones.
+
+A witness that cannot be asked is UNKNOWN, which counts as a no.  Nothing in
+here removes anything, and nothing is remembered from an earlier asking.
+"""
+
+import typing as ty
+
+from rbd_worker import errors
+from rbd_worker.host import hypervisor as hypervisors
+from rbd_worker.host import instances, peers, probe, rbd
+from rbd_worker.model import Evidence, Fact, GuestState, Phase, RbdImage, Verdict
+from rpcapi import payloads
+
+#: What a holder may say of its guest: it has it, running or not, and it stays.
+_HELD = (GuestState.RUNNING, GuestState.PAUSED, GuestState.SHUTOFF)
+#: Phases of a migration in which a worker orders nothing from libvirt.
+_AT_REST = (Phase.PRE, Phase.ROLLBACK)
+
+
+class Witnesses:
+    """Asks the witnesses; thread-safe, blocks for the time limits of its adapters."""
+
+    def __init__(self, hypervisor: hypervisors.Hypervisor, images: rbd.ImageStore,
+                 directories: instances.Instances, others: peers.Peers) -> None:
+        self._hypervisor = hypervisor
+        self._images = images
+        self._directories = directories
+        self._peers = others
+
+    def ask(self, instance: str, holder: str, asking_for: str = "") -> Evidence:
+        """Gather the evidence that the directory of ``instance`` may leave this host.
+
+        :param holder: the host believed to have the guest; a hint, which its
+            testimony has to confirm.
+        :param asking_for: key of the migration in whose plan the question is
+            asked.  The holder's entry of that same migration does not count as
+            in flight while it is in a phase that orders nothing from libvirt:
+            the holder is then waiting for the asker.
+        """
+        facts = [self._libvirt_here(instance)]
+        try:
+            with probe.lay(self._directories, instance) as laid:
+                testimony = self._peers.testify(holder, instance, laid)
+        except errors.Error as e:
+            facts.append(Fact("holder", Verdict.UNKNOWN, str(e)))
+            return Evidence(instance, tuple(facts))
+        facts.append(self._path(instance, testimony))
+        facts.append(_holder(testimony, asking_for))
+        facts.extend(self._watchers(testimony))
+        return Evidence(instance, tuple(facts))
+
+    def _libvirt_here(self, instance: str) -> Fact:
+        try:
+            state = self._hypervisor.state(instance)
+        except errors.Error as e:
+            return Fact("libvirt here", Verdict.UNKNOWN, str(e))
+        verdict = Verdict.YES if state is GuestState.ABSENT else Verdict.NO
+        return Fact("libvirt here", verdict, f"libvirt on this host says {state}")
+
+    def _path(self, instance: str, testimony: payloads.Testimony) -> Fact:
+        if testimony.sees_nonce:
+            return Fact("path", Verdict.NO, f"{testimony.host} sees the same instances_path")
+        if testimony.probe is None:
+            return Fact("path", Verdict.UNKNOWN, f"{testimony.host} could not look for the nonce")
+        return probe.compare(self._directories, instance, testimony.probe)
+
+    def _watchers(self, testimony: payloads.Testimony) -> ty.Iterator[Fact]:
+        holder_addresses = frozenset(testimony.addresses)
+        if not testimony.images:
+            yield Fact("watchers", Verdict.UNKNOWN,
+                       f"{testimony.host} names no RBD image of the guest")
+            return
+        try:
+            own = self._images.own_addresses()
+            for name in testimony.images:
+                image = RbdImage(name.pool, name.name)
+                yield _image_fact(image, self._images.watchers(image), own, holder_addresses,
+                                  running=testimony.state == GuestState.RUNNING)
+        except errors.Error as e:
+            yield Fact("watchers", Verdict.UNKNOWN, str(e))
+
+
+def _holder(testimony: payloads.Testimony, asking_for: str) -> Fact:
+    host, state = testimony.host, testimony.state
+    if state not in _HELD:
+        verdict = Verdict.UNKNOWN if state == "unknown" else Verdict.NO
+        return Fact("holder", verdict, f"{host} says {state} {testimony.reason}".rstrip())
+    if testimony.job:
+        return Fact("holder", Verdict.NO, f"a job runs on the guest on {host}")
+    for entry in testimony.entries:
+        waits_for_us = entry.migration == asking_for and entry.phase in _AT_REST
+        if not entry.closed and not waits_for_us:
+            return Fact("holder", Verdict.NO,
+                        f"migration {entry.migration} is still open on {host}")
+    return Fact("holder", Verdict.YES, f"{host} says {state}, no job, nothing in flight")
+
+
+def _image_fact(image: RbdImage, watchers: frozenset[str], own: frozenset[str],
+                holder: frozenset[str], *, running: bool) -> Fact:
+    seen = ", ".join(sorted(watchers)) or "nobody"
+    if own & holder:
+        return Fact("watchers", Verdict.UNKNOWN,
+                    f"both hosts reach Ceph as {', '.join(sorted(own & holder))}")
+    if not own or not holder:
+        return Fact("watchers", Verdict.UNKNOWN, "the addresses of a Ceph client are not known")
+    if watchers & own:
+        return Fact("watchers", Verdict.NO, f"{image} is watched from this host ({seen})")
+    if running and not watchers & holder:
+        return Fact("watchers", Verdict.NO,
+                    f"{image} is not watched from the host that runs the guest ({seen})")
+    return Fact("watchers", Verdict.YES, f"{image} is watched by {seen}")
