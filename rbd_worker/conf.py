@@ -168,6 +168,7 @@ class Settings:
     state_directory: str
     live_migration_retry_count: int
     max_concurrent_live_migrations: int
+    vnc_listen: str
     libvirt: LibvirtSettings
     ceph: CephSettings
     max_files: int
@@ -218,7 +219,7 @@ def settings(conf: cfg.ConfigOpts) -> Settings:
         state_directory=_absolute("[rbd_worker] state_directory", own.state_directory),
         live_migration_retry_count=conf.live_migration_retry_count,
         max_concurrent_live_migrations=conf.max_concurrent_live_migrations,
-        libvirt=_libvirt(conf), ceph=_ceph(conf),
+        vnc_listen=conf.vnc.server_listen, libvirt=_libvirt(conf), ceph=_ceph(conf),
         max_files=own.max_files, max_depth=own.max_depth,
         max_data_bytes=own.max_data_gib << 30, max_file_bytes=own.max_file_gib << 30,
         inline_bytes=own.inline_kib << 10,

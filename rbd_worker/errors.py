@@ -109,6 +109,13 @@ class DirectoryExists(Permanent):
     remedy = "Nothing was overwritten; look at it and remove or rename it by hand"
 
 
+class LeftoverInTheWay(Permanent):
+    """A directory stands at the destination, and nobody proved that it may go."""
+
+    msg = "a directory of {instance} already stands on {host} and stays: {reason}"
+    remedy = "Look at it on {host}; if it is a leftover, move it away by hand and migrate again"
+
+
 class NoSpace(Permanent):
     msg = "no space left for {path}"
     remedy = "Free space on that file system; staged files of this attempt were removed"

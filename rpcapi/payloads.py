@@ -123,10 +123,15 @@ class PrepareReply(Payload, frozen=True, kw_only=True):
 
     :ivar shared: both hosts see the same directory; nothing was copied.
     :ivar staged: path and digest of every file that is there now.
+    :ivar inbound_address: where the destination wants to receive the guest
+        (``live_migration_inbound_addr``); empty for its host name.
+    :ivar graphics_listen: address that its VNC servers listen on.
     """
 
     shared: bool = False
     staged: dict[str, str] = {}
+    inbound_address: Text = ""
+    graphics_listen: Text = ""
 
 
 class ChunkRequest(Payload, frozen=True, kw_only=True):
@@ -168,10 +173,12 @@ class FinishReply(Payload, frozen=True, kw_only=True):
 
     :ivar placed: path of the source's file to the digest that the destination
         read back from its own disk.
+    :ivar own: paths of which the destination has and keeps a file of its own.
     """
 
     shared: bool = False
     placed: dict[str, str] = {}
+    own: tuple[str, ...] = ()
 
 
 class RollbackRequest(Payload, frozen=True, kw_only=True):

@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""All open migrations of this host: who is woken when, and by what.
+
+A cast, a peer's call, a libvirt event or a timer never acts by itself; it
+wakes the tasks of its instance, and the engine looks at what is true.  No
+open migration holds a thread while it waits.  After a restart ``recover``
+puts every open journal entry back and wakes it.
+"""
+
+import concurrent.futures
+import logging
+import threading
+
+from rbd_worker import errors
+from rbd_worker.migration import engine, timers
+from rbd_worker.migration.journal import Entry
+from rbd_worker.migration.task import Ports, Task
+from rbd_worker.model import Executor, Migration, Phase, Role
+
+LOG = logging.getLogger(__name__)
+
+TaskKey = tuple[str, Role]
+
+
+class Coordinator:
+    """Thread-safe."""
+
+    def __init__(self, ports: Ports) -> None:
+        self.ports = ports
+        self._lock = threading.Lock()
+        self._tasks: dict[TaskKey, Task] = {}
+        self._queued: set[TaskKey] = set()
+        self._pool = concurrent.futures.ThreadPoolExecutor(
+            ports.settings.workers, thread_name_prefix="plan")
+        self._timers = timers.Timers()
+        ports.movers.on_end = self.wake
+
+    # -- life ----------------------------------------------------------------
+
+    def recover(self) -> int:
+        """Put every open entry of the journal back to work; how many there were."""
+        entries = self.ports.journal.open_entries()
+        for entry in entries:
+            LOG.info("%s is picked up again as %s, in %s", entry.migration,
+                     entry.migration.role, entry.phase)
+            self._add(entry)
+        for entry in entries:
+            self.wake((entry.migration.key, entry.migration.role))
+        return len(entries)
+
+    def stop(self) -> None:
+        """Let the running steps end; open entries stay in the journal as they are."""
+        self.ports.shutdown.set()
+        self._timers.stop()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        for task in self.tasks():
+            task.release()
+
+    # -- beginning -----------------------------------------------------------
+
+    def begin(self, migration: Migration, unique_id: str = "") -> Task | None:
+        """Journal a new entry and start its plan; durable when this returns.
+
+        :returns: None where this migration or message is known already.
+        :raises errors.BadInput: another migration of the instance is open here
+            and the executor is libvirt, where nobody else keeps them apart.
+        """
+        others = [t for t in self.tasks_of(migration.instance)
+                  if t.migration.key != migration.key and not t.is_closed]
+        if others and migration.executor is Executor.LIBVIRT:
+            if unique_id and not self.ports.journal.heard(unique_id):
+                return None
+            raise errors.BadInput(
+                what=f"migration {migration.key}",
+                reason=f"migration {others[0].migration.key} of the same guest is still open")
+        if not self.ports.journal.open(migration, unique_id):
+            return None
+        for task in others:  # Nova allows one at a time: the older one has ended
+            task.is_superseded = True
+            self.wake((task.migration.key, task.migration.role))
+        task = self.adopt(migration)
+        self.wake((migration.key, migration.role))
+        return task
+
+    def adopt(self, migration: Migration) -> Task:
+        """The task of an entry that the journal has; kept only while it is open."""
+        with self._lock:
+            task = self._tasks.get((migration.key, migration.role))
+        if task is not None:
+            return task
+        entry = self.ports.journal.entry(migration.key, migration.role)
+        if entry is None:
+            raise errors.BadInput(what=f"migration {migration.key}", reason="it is not known here")
+        return self._add(entry) if entry.is_open else Task(entry, self.ports)
+
+    # -- waking --------------------------------------------------------------
+
+    def wake(self, key: TaskKey) -> None:
+        """Have a task looked at soon; many wakes before that are one."""
+        with self._lock:
+            if key not in self._tasks or key in self._queued or self.ports.shutdown.is_set():
+                return
+            self._queued.add(key)
+            self._pool.submit(self._run_queued, key)
+
+    def wake_instance(self, instance: str) -> None:
+        for task in self.tasks_of(instance):
+            self.wake((task.migration.key, task.migration.role))
+
+    def wake_all(self) -> None:
+        for task in self.tasks():
+            self.wake((task.migration.key, task.migration.role))
+
+    def run(self, task: Task) -> None:
+        """Run a task now, in the calling thread, after whoever runs it already.
+
+        :raises errors.JournalUnusable: nothing was done.
+        """
+        key = (task.migration.key, task.migration.role)
+        with task.lock:
+            if self.ports.shutdown.is_set():
+                return
+            parked = engine.run(task)
+        if parked is None:
+            self._forget(key)
+        elif parked.seconds > 0:
+            self._timers.after(parked.seconds, key, lambda: self.wake(key))
+
+    # -- requests about open migrations ----------------------------------------
+
+    def abort(self, instance: str) -> bool:
+        """An abort was asked for: with executor libvirt it is done. False if nothing is open."""
+        for task in self._at_source(instance):
+            task.abort_requested = True
+            if not task.is_nova and task.phase is Phase.LIVE:
+                self.ports.movers.abort(task.migration)
+            self.wake((task.migration.key, task.migration.role))
+            return True
+        return False
+
+    def force_complete(self, instance: str) -> bool:
+        """Executor libvirt: make the move end now. False if nothing is open."""
+        for task in self._at_source(instance):
+            if not task.is_nova and task.phase is Phase.LIVE:
+                self.ports.movers.force_complete(task.migration)
+            return True
+        return False
+
+    def rolled_back(self, instance: str) -> None:
+        """A hint that Nova gave a migration up: open tasks ask both hosts."""
+        for task in self.tasks_of(instance):
+            task.rollback_requested = True
+            self.wake((task.migration.key, task.migration.role))
+
+    def tasks(self) -> list[Task]:
+        with self._lock:
+            return list(self._tasks.values())
+
+    def tasks_of(self, instance: str) -> list[Task]:
+        return [task for task in self.tasks() if task.migration.instance == instance]
+
+    # -- inside --------------------------------------------------------------
+
+    def _at_source(self, instance: str) -> list[Task]:
+        return [t for t in self.tasks_of(instance) if t.migration.role is Role.SOURCE]
+
+    def _add(self, entry: Entry) -> Task:
+        with self._lock:
+            key = (entry.migration.key, entry.migration.role)
+            return self._tasks.setdefault(key, Task(entry, self.ports))
+
+    def _forget(self, key: TaskKey) -> None:
+        self._timers.cancel(key)
+        with self._lock:
+            self._tasks.pop(key, None)
+        self.ports.movers.forget(key[0])
+
+    def _run_queued(self, key: TaskKey) -> None:
+        with self._lock:
+            task = self._tasks.get(key)
+        if task is None:
+            with self._lock:
+                self._queued.discard(key)
+            return
+        try:
+            with task.lock:  # queued until it runs: a wake meanwhile is this one
+                with self._lock:
+                    self._queued.discard(key)
+                self.run(task)
+        except errors.JournalUnusable as e:
+            LOG.error("%s stands still: %s", task.migration, e.sentence)
+            self._timers.after(30, key, lambda: self.wake(key))
+        except Exception:
+            LOG.exception("%s a step failed in a way that is not foreseen", task.migration)
+            self._timers.after(30, key, lambda: self.wake(key))
+
+

@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Answers the calls of other hosts' workers, in terms of this host's tasks.
+
+A call is a hint like any message: it opens or wakes an entry, and what then
+happens follows from what this host itself observes.
+"""
+
+import logging
+
+from rbd_worker import errors
+from rbd_worker.migration.coordinator import Coordinator
+from rbd_worker.migration.journal import StepState
+from rbd_worker.migration.task import Task
+from rbd_worker.model import Executor, GuestState, Migration, Outcome, Phase, Role
+from rpcapi import payloads
+
+LOG = logging.getLogger(__name__)
+
+_STAGED, _PLACED = "ensure_files_staged", "ensure_files_placed"
+
+
+class Desk:
+    """Called from the RPC server's threads; a call returns when its part of the plan ran.
+
+    :raises errors.Permanent: the source need not ask again.
+    :raises errors.Transient: it may.
+    :raises errors.Undecided: nobody can tell yet.
+    """
+
+    def __init__(self, coordinator: Coordinator) -> None:
+        self._coordinator = coordinator
+        self._ports = coordinator.ports
+
+    def pre_live_migration(self, request: payloads.PrepareRequest) -> payloads.PrepareReply:
+        """Stage the files of a coming guest; make its directory with executor libvirt."""
+        migration = self._as_destination(request)
+        self._check_executor(request.executor)
+        task = self._opened(migration)
+        with task.lock:
+            if task.is_closed or task.phase not in (Phase.PRE, Phase.LIVE):
+                raise errors.BadInput(what=f"migration {migration.key}",
+                                      reason=f"it is over here: {task.outcome} {task.reason}")
+            if task.states.get(_STAGED) is StepState.DONE:  # the source asks again
+                task.record((_STAGED, StepState.DOING, {}), phase=Phase.PRE)
+            task.prepare, task.error = request, None
+            try:
+                self._coordinator.run(task)
+            finally:
+                task.prepare = None
+            self._raise_unless(task, _STAGED, Phase.LIVE)
+            note = task.notes[_STAGED]
+        libvirt = self._ports.settings.libvirt
+        return payloads.PrepareReply(
+            shared=task.is_shared, staged=note.get("staged", {}),
+            inbound_address=libvirt.live_migration_inbound_addr or "",
+            graphics_listen=self._ports.settings.vnc_listen)
+
+    def read_chunk(self, request: payloads.ChunkRequest) -> payloads.Chunk:
+        """A piece of a file that an open task of this host has pinned."""
+        task = self._find(request.migration, Role.SOURCE, request.instance)
+        files = task.files
+        if files is None:
+            raise errors.BadInput(what=f"migration {request.migration}",
+                                  reason="its files are not pinned on this host")
+        return files.read_chunk(request.path, request.offset)
+
+    def post_live_migration(self, request: payloads.FinishRequest) -> payloads.FinishReply:
+        """Place what was staged and the end of what was still written."""
+        migration = self._as_destination(request)
+        self._check_executor(request.executor)
+        task = self._opened(migration)
+        with task.lock:
+            if not task.is_closed:
+                task.finish, task.error = request, None
+                self._coordinator.run(task)
+            if task.outcome is Outcome.COMPLETED and _PLACED in task.notes:
+                note = task.notes[_PLACED]
+                return payloads.FinishReply(shared=bool(note.get("shared")),
+                                            placed=note["placed"], own=tuple(note["own"]))
+            self._raise_unless(task, _PLACED, None)
+        raise errors.OutcomeUnknown(instance=migration.instance,
+                                    reason="the files are not placed yet")
+
+    def rollback_live_migration(self, request: payloads.RollbackRequest,
+                                ) -> payloads.RollbackReply:
+        """Find out whether the guest stays at the source; if so, drop what was staged or made."""
+        self._as_destination(request)
+        entry = self._ports.journal.entry(request.migration, Role.DESTINATION)
+        if entry is None:
+            return payloads.RollbackReply(done=True, reason="nothing was staged here")
+        task = self._coordinator.adopt(entry.migration)
+        with task.lock:
+            if not task.is_closed:
+                task.rollback_requested = True
+                self._coordinator.run(task)
+            if task.is_closed:
+                return payloads.RollbackReply(done=True, reason=str(task.outcome))
+            return payloads.RollbackReply(done=False, reason=task.reason[:1024])
+
+    # -- inside --------------------------------------------------------------
+
+    def _as_destination(self, request: payloads.PrepareRequest | payloads.FinishRequest
+                        | payloads.RollbackRequest) -> Migration:
+        own = self._ports.settings.host
+        if request.destination != own or request.source == own:
+            raise errors.BadInput(what="a call of a peer",
+                                  reason=f"{request.source} to {request.destination} is not "
+                                         f"a migration to {own}")
+        return Migration(request.migration, request.instance, Role.DESTINATION, request.source,
+                         request.destination, Executor(request.executor),
+                         getattr(request, "request_id", ""))
+
+    def _check_executor(self, theirs: str) -> None:
+        own = self._ports.settings.executor
+        if theirs != own:
+            raise errors.BadConfiguration(
+                option="[rbd_worker] executor",
+                reason=f"the source has {theirs}, the destination has {own}",
+                fix="Set the same executor on both hosts")
+
+    def _opened(self, migration: Migration) -> Task:
+        """The task of this migration, opened if it is new and nothing speaks against it."""
+        journal = self._ports.journal
+        entry = journal.entry(migration.key, Role.DESTINATION)
+        if entry is not None:
+            if entry.migration.instance != migration.instance:
+                raise errors.BadInput(what=f"migration {migration.key}",
+                                      reason="it is known here for another guest")
+            return self._coordinator.adopt(entry.migration)
+        self._check_free(migration)
+        journal.open(migration)
+        LOG.info("%s begins as destination, the guest is on %s", migration, migration.source)
+        return self._coordinator.adopt(migration)
+
+    def _check_free(self, migration: Migration) -> None:
+        for other in self._coordinator.tasks_of(migration.instance):
+            other.is_superseded = True
+            self._coordinator.wake((other.migration.key, other.migration.role))
+            raise errors.DirectoryChanged(
+                path=migration.instance,
+                reason=f"migration {other.migration.key} of the same guest is still open here")
+        if migration.executor is Executor.LIBVIRT:
+            state = self._ports.hypervisor.state(migration.instance)
+            if state is not GuestState.ABSENT:
+                raise errors.BadInput(
+                    what=f"migration {migration.key}",
+                    reason=f"libvirt on {migration.destination} has that guest: {state}")
+
+    def _find(self, key: str, role: Role, instance: str) -> Task:
+        for task in self._coordinator.tasks_of(instance):
+            if (task.migration.key, task.migration.role) == (key, role):
+                return task
+        raise errors.BadInput(what=f"migration {key}", reason="it is not open here")
+
+    def _raise_unless(self, task: Task, step: str, phase: Phase | None) -> None:
+        """Pass on why the plan did not come as far as the caller needs it."""
+        if task.states.get(step) is StepState.DONE and phase in (None, task.phase):
+            return
+        if task.error is not None:
+            raise task.error
+        if task.is_closed:
+            raise errors.BadInput(what=f"migration {task.migration.key}",
+                                  reason=f"it is over here: {task.outcome} {task.reason}")
+        raise errors.OutcomeUnknown(instance=task.migration.instance,
+                                    reason="the destination is not ready yet")

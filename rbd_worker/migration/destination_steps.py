@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The destination's steps, in the order of its plan.
+
+The source's calls start them; what the source says is checked against this
+host's libvirt, and whatever leaves this host goes by proof.
+"""
+
+import logging
+
+from rbd_worker import errors
+from rbd_worker.host import console, probe, staging, walk
+from rbd_worker.migration import proof, results
+from rbd_worker.migration.task import Task
+from rbd_worker.model import Verdict
+from rpcapi import payloads
+
+LOG = logging.getLogger(__name__)
+
+#: The source calls again once a second; this is only the pause without it.
+_ASK_AGAIN = results.Wait(30, "the source has to ask again")
+
+
+def ensure_leftover_trashed(task: Task) -> results.Result:
+    """No directory stands in the way; one that stood is in the trash, by proof."""
+    migration, ports = task.migration, task.ports
+    if task.prepare is None:
+        return _ASK_AGAIN
+    if _is_shared(task, task.prepare.probe):
+        return results.Done({"shared": True})
+    directory = ports.directories.pin(migration.instance)
+    if directory is None:
+        return results.Done()
+    with directory:
+        try:
+            item = proof.trash_when_proven(task, directory, holder=migration.source,
+                                           asking_for=migration.key)
+        except errors.NotProven as e:
+            raise errors.LeftoverInTheWay(instance=migration.instance, host=migration.host,
+                                          reason=e.data["reason"]) from e
+    return results.Done({"trash": item})
+
+
+def ensure_files_staged(task: Task) -> results.Result:
+    """A copy of every file of the source is in staging, by digest."""
+    request = task.prepare
+    if request is None:
+        return _ASK_AGAIN
+    if task.is_shared or _is_shared(task, request.probe):
+        return results.Done({"shared": True, "staged": {}})
+    staged = _staging(task).ensure(request.root, request.entries, _fetcher(task))
+    return results.Done({"staged": staged})
+
+
+def ensure_staging_dropped(task: Task) -> None:
+    """Nothing of this migration is left in staging; these were copies only."""
+    _staging(task).drop()
+
+
+def ensure_directory_made(task: Task) -> results.Result:
+    """The instance directory stands, complete, before QEMU starts (executor libvirt)."""
+    if task.is_shared:
+        return results.Done()
+    device, inode = _staging(task).promote()
+    return results.Done({"identity": [device, inode]})
+
+
+def ensure_made_directory_trashed(task: Task) -> None:
+    """What was made here is in the trash: by proof, whoever asked for the rollback."""
+    migration = task.migration
+    if task.is_shared:
+        return
+    directory = task.ports.directories.pin(migration.instance)
+    if directory is None:
+        return
+    with directory:
+        proof.trash_when_proven(task, directory, holder=migration.source,
+                                asking_for=migration.key)
+
+
+def ensure_files_placed(task: Task) -> results.Result:
+    """The directory has the source's files and its console history, durably."""
+    ports, migration = task.ports, task.migration
+    request = task.finish
+    if task.is_shared or (request is not None and _is_shared(task, request.probe)):
+        return results.Done({"shared": True, "placed": {}, "own": []})
+    area = _staging(task)
+    if request is not None and request.entries:
+        area.ensure(request.root, request.entries, _fetcher(task))
+        area.keep_only({entry.path for entry in request.entries})
+    area.sync()
+    directory = ports.directories.pin(migration.instance)
+    if directory is None:  # a guest without a directory: older Novas never made one
+        area.promote()
+        directory = ports.directories.pin(migration.instance)
+        if directory is None:
+            raise errors.DirectoryChanged(path=migration.instance, reason="it vanished")
+    settings = ports.settings
+    with directory:
+        placed = area.place_missing(directory)
+        placed |= console.place_history(directory, area, keep=settings.console_history_files,
+                                        max_bytes=settings.console_history_bytes)
+        entries = request.entries if request is not None else ()
+        placed, own = _accounted(directory, entries, placed, ports.directories.limits)
+    area.drop()
+    return results.Done({"placed": placed, "own": own})
+
+
+def _accounted(directory: staging.PinnedDirectory, entries: tuple[payloads.FileEntry, ...],
+               placed: dict[str, str], limits: staging.Limits,
+               ) -> tuple[dict[str, str], list[str]]:
+    """What became of each of the source's files: placed (by digest), or this host's own stands."""
+    missing = [e for e in entries if e.kind == "file" and e.path not in placed]
+    if not missing:
+        return placed, []
+    with walk.pin_files(directory, limits) as standing:
+        here = {entry.path: entry.digest for entry in standing.entries}
+    same = {e.path: e.digest for e in missing if here.get(e.path) == e.digest}
+    own = [e.path for e in missing if e.path in here and e.path not in same]
+    return placed | same, own
+
+
+def _is_shared(task: Task, theirs: payloads.PathProbe) -> bool:
+    """Rule 3: compared at this moment; unsure is an error, not a no."""
+    fact = probe.compare(task.ports.directories, task.migration.instance, theirs)
+    if fact.verdict is Verdict.UNKNOWN:
+        raise errors.SharedPath(instance=task.migration.instance, reason=fact.sentence)
+    return fact.verdict is Verdict.NO
+
+
+def _staging(task: Task) -> staging.Staging:
+    return staging.Staging(task.ports.directories, task.migration.instance)
+
+
+def _fetcher(task: Task) -> staging.Fetch:
+    def fetch(entry: payloads.FileEntry, offset: int) -> payloads.Chunk:
+        return task.ports.peers.read_chunk(task.migration.source, payloads.ChunkRequest(
+            migration=task.migration.key, instance=task.migration.instance,
+            path=entry.path, offset=offset))
+    return fetch

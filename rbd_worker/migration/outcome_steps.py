@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where is the guest?  Both roles' step that ends the live phase.
+
+Settled by asking both hosts' libvirt, never by one event or message.  Events
+only say when it is worth asking.
+"""
+
+from rbd_worker import errors
+from rbd_worker.migration import results
+from rbd_worker.migration.settle import Place, Settlement, settle
+from rbd_worker.migration.task import Task
+from rbd_worker.model import GuestState, Outcome, Phase
+from rpcapi import payloads
+
+
+def ensure_settled_at_source(task: Task) -> results.Result:
+    """The guest is at the destination: go on.  It is here and stays: turn back."""
+    ports, migration = task.ports, task.migration
+    here = ports.hypervisor.state(migration.instance)
+    pause = ports.settings.settle_interval
+    if here is GuestState.OUTGOING:
+        task.note("guest_began_to_move")
+        if task.files is not None:
+            task.files.refresh()  # QEMU may have rotated its log meanwhile
+        return results.Wait(pause, "the guest is moving")
+    if here.is_active and _may_still_begin(task):
+        return results.Wait(pause, "nova-compute has not begun to move the guest")
+    there = ports.peers.testify(migration.destination, migration.instance)
+    found = settle(here, _state(there))
+    if found.place is Place.BETWEEN:
+        task.note("guest_began_to_move")
+        return results.Wait(min(pause, 5), found.sentence)
+    if found.place is Place.NOWHERE_KNOWN:
+        raise errors.OutcomeUnknown(instance=migration.instance, reason=found.sentence)
+    if found.place is Place.DESTINATION:
+        task.note("settled", at=ports.clock(), place=found.place.value)
+        return results.Done({"place": found.place.value, "sentence": found.sentence})
+    return results.TurnBack(
+        Outcome.CANCELLED if task.abort_requested else Outcome.FAILED, _why(task, found))
+
+
+def ensure_settled_at_destination(task: Task) -> results.Result:
+    """The guest is here and the source has handed over (or is gone): go on.
+
+    The source usually says what happened; where it is silent, this host asks
+    it from time to time.  Its word alone moves nothing: this host's libvirt
+    has to agree.
+    """
+    ports, migration = task.ports, task.migration
+    here = ports.hypervisor.state(migration.instance)
+    pause = min(ports.settings.settle_interval * 2 ** min(task.attempts, 4), 600)
+    task.attempts += 1
+    if task.finish is not None and (here.is_active or here is GuestState.SHUTOFF):
+        return results.Done({"place": Place.DESTINATION.value})
+    if here is GuestState.INCOMING:
+        return results.Wait(pause, "the guest is arriving")
+    if not task.rollback_requested and task.finish is None and task.attempts == 1:
+        return results.Wait(pause, "the source goes on")
+    there = ports.peers.testify(migration.source, migration.instance)
+    return _as_destination(task, settle(_state(there), here), there, pause)
+
+
+def _as_destination(task: Task, found: Settlement, there: payloads.Testimony,
+                    pause: float) -> results.Result:
+    phase = next((e.phase for e in there.entries
+                  if e.migration == task.migration.key and not e.closed), None)
+    if found.place is Place.NOWHERE_KNOWN:
+        raise errors.OutcomeUnknown(instance=task.migration.instance, reason=found.sentence)
+    if found.place is Place.BETWEEN:
+        return results.Wait(pause, found.sentence)
+    if found.place is Place.DESTINATION:
+        if phase is not None:
+            return results.Wait(pause, "the source has yet to hand over its files")
+        return results.Done({"place": Place.DESTINATION.value,
+                             "sentence": "the source closed its entry; its last files are "
+                                         "those that were staged"})
+    if phase in (None, Phase.ROLLBACK.value):
+        return results.TurnBack(Outcome.FAILED, found.sentence)
+    return results.Wait(pause, "the source still works on it")
+
+
+def _may_still_begin(task: Task) -> bool:
+    """Executor nova: whether the guest may simply not have begun to move yet."""
+    if not task.is_nova or task.is_superseded or task.rollback_requested:
+        return False
+    if "guest_began_to_move" in task.notes:
+        return False
+    return task.ports.clock() < task.opened + task.ports.settings.prepare_timeout
+
+
+def _why(task: Task, found: Settlement) -> str:
+    error = task.notes.get("ensure_guest_moved", {}).get("error")
+    if task.abort_requested:
+        return f"aborted on request; {found.sentence}"
+    return f"{error} ({found.sentence})" if error else found.sentence
+
+
+def _state(testimony: payloads.Testimony) -> GuestState:
+    try:
+        return GuestState(testimony.state)
+    except ValueError:
+        raise errors.OutcomeUnknown(
+            instance=testimony.instance,
+            reason=f"{testimony.host} says {testimony.state} {testimony.reason}".rstrip(),
+        ) from None

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Removal by proof: pin, ask, take; again for a few seconds, then *unresolved*."""
+
+import logging
+
+import tenacity
+
+from rbd_worker import errors
+from rbd_worker.host import instances
+from rbd_worker.migration.task import Task
+
+LOG = logging.getLogger(__name__)
+
+#: The source's QEMU lets go of its images some hundred milliseconds after the
+#: guest has moved; doubt that lasts longer is not a matter of waiting.
+PROOF_SECONDS = 5
+
+
+def trash_when_proven(task: Task, directory: instances.PinnedDirectory, *, holder: str,
+                      asking_for: str) -> str:
+    """Move the pinned directory to the trash as soon as all witnesses agree.
+
+    :returns: the id of the trash item.
+    :raises errors.NotProven: the doubt that remained after ``PROOF_SECONDS``.
+    """
+    retrying = tenacity.Retrying(
+        stop=(tenacity.stop_after_delay(PROOF_SECONDS)
+              | tenacity.stop_when_event_set(task.ports.shutdown)),
+        wait=tenacity.wait_exponential(multiplier=0.1, max=1),
+        retry=tenacity.retry_if_exception_type((errors.NotProven, errors.DirectoryChanged)),
+        sleep=tenacity.sleep_using_event(task.ports.shutdown), reraise=True)
+    return str(retrying(_trash, task, directory, holder, asking_for))
+
+
+def _trash(task: Task, directory: instances.PinnedDirectory, holder: str,
+           asking_for: str) -> str:
+    evidence = task.ports.witnesses.ask(directory.instance, holder, asking_for)
+    if not evidence.holds:
+        raise errors.NotProven(instance=directory.instance, reason=evidence.doubt)
+    item = task.ports.trash.take(directory, evidence, task.migration.key)
+    LOG.info("%s the directory is in the trash as %s", task.migration, item.id)
+    return item.id

@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The source's steps, in the order of its plan.
+
+Each brings about the state it is named for, may be repeated, and answers with
+a :mod:`results`.  The only removal is the last step's, and it is made of
+proof: see :mod:`rbd_worker.host.evidence`.
+"""
+
+import logging
+import typing as ty
+
+from rbd_worker import errors, retries
+from rbd_worker.host import probe, walk
+from rbd_worker.host.hypervisor import MoveOrder
+from rbd_worker.migration import proof, results
+from rbd_worker.migration.task import Task
+from rbd_worker.model import GuestState, Outcome
+from rpcapi import payloads
+
+LOG = logging.getLogger(__name__)
+
+
+def ensure_files_pinned(task: Task) -> results.Result:
+    """Hold every file by an open descriptor, so that nothing is lost when Nova removes them."""
+    ports, instance = task.ports, task.migration.instance
+    if ports.hypervisor.state(instance) is GuestState.ABSENT:
+        raise errors.GuestNotHere(instance=instance, host=task.migration.source)
+    files = _pinned(task)
+    if files is None:
+        return results.Done({"files": 0})
+    return results.Done({"files": len(files.entries)})
+
+
+def ensure_files_released(task: Task) -> None:
+    task.release()
+
+
+def ensure_destination_prepared(task: Task) -> results.Result:
+    """The destination has a copy of every file; with executor libvirt also the directory."""
+    migration, ports = task.migration, task.ports
+    files = _pinned(task)
+    with probe.lay(ports.directories, migration.instance) as laid:
+        request = payloads.PrepareRequest(
+            migration=migration.key, instance=migration.instance, source=migration.source,
+            destination=migration.destination, executor=migration.executor.value,
+            request_id=migration.request_id, probe=laid, **_listed(files, {}))
+        retrying = retries.each_second(ports.settings.live_migration_retry_count, ports.shutdown)
+        reply = retrying(ports.peers.pre_live_migration, migration.destination, request)
+    return results.Done({
+        "shared": reply.shared, "staged": reply.staged, "attempts": _attempts(retrying),
+        "inbound_address": reply.inbound_address, "graphics_listen": reply.graphics_listen})
+
+
+def ensure_destination_rolled_back(task: Task) -> None:
+    """Tell the destination that the guest stays, without depending on its answer.
+
+    What the destination staged or made is its own to remove: where it does not
+    hear this, it asks this host before it does anything.
+    """
+    migration = task.migration
+    request = payloads.RollbackRequest(
+        migration=migration.key, instance=migration.instance, source=migration.source,
+        destination=migration.destination, executor=migration.executor.value)
+    try:
+        reply = task.ports.peers.rollback_live_migration(migration.destination, request)
+    except errors.Error as e:
+        LOG.warning("%s the destination will find out by itself: %s", migration, e.sentence)
+        return
+    if not reply.done:
+        LOG.info("%s the destination is not done yet: %s", migration, reply.reason)
+
+
+def ensure_guest_moved(task: Task) -> results.Result:
+    """Order the move from libvirt (executor libvirt) and wait for its end.
+
+    A worker that was killed meanwhile finds the move still running
+    (peer-to-peer migrations outlive their client), finished, or never begun.
+    """
+    migration, movers = task.migration, task.ports.movers
+    end = movers.end_of(migration.key)
+    if end is not None:
+        return results.Done(end)
+    if movers.is_moving(migration.key):
+        return results.Wait(task.ports.settings.settle_interval, "the guest is moving")
+    state = task.ports.hypervisor.state(migration.instance)
+    if state is GuestState.OUTGOING:
+        return results.Wait(2, "libvirt still works on an earlier order")
+    if not state.is_active:
+        return results.Done({"found": state.value})
+    if task.abort_requested:
+        return results.TurnBack(Outcome.CANCELLED, "aborted before the guest began to move")
+    prepared = task.notes["ensure_destination_prepared"]
+    order = MoveOrder(destination=migration.destination,
+                      inbound_address=prepared.get("inbound_address") or None,
+                      graphics_listen=prepared.get("graphics_listen") or None)
+    movers.start(migration, order)
+    return results.Wait(task.ports.settings.settle_interval, "the guest is moving")
+
+
+def ensure_files_handed_over(task: Task) -> results.Result:
+    """The destination has placed every file as it ended here, durably, by digest."""
+    if task.is_shared:
+        return results.Done({"shared": True})
+    migration, ports = task.migration, task.ports
+    staged = task.notes.get("ensure_destination_prepared", {}).get("staged", {})
+    files = _pinned(task)
+    if files is not None:
+        files.refresh()
+    with probe.lay(ports.directories, migration.instance) as laid:
+        request = payloads.FinishRequest(
+            migration=migration.key, instance=migration.instance, source=migration.source,
+            destination=migration.destination, executor=migration.executor.value,
+            probe=laid, **_listed(files, staged))
+        retrying = retries.each_second(ports.settings.live_migration_retry_count, ports.shutdown)
+        reply = retrying(ports.peers.post_live_migration, migration.destination, request)
+    if reply.shared:
+        return results.Done({"shared": True})
+    for entry in request.entries:
+        if (entry.kind == "file" and entry.path not in reply.own
+                and reply.placed.get(entry.path) != entry.digest):
+            raise errors.DigestMismatch(path=entry.path)
+    return results.Done({"placed": reply.placed, "own": list(reply.own)})
+
+
+def ensure_source_removed(task: Task) -> results.Result:
+    """Nothing of the instance is left in instances_path; what was, is in the trash."""
+    migration, ports = task.migration, task.ports
+    if task.is_shared:
+        return results.Done({"kept": "the path is shared"})
+    with ports.directories.pin(migration.instance) or _nothing() as directory:
+        if directory is None:
+            return results.Done({"removed": "nothing was left"})
+        if task.is_nova and _nova_may_still_clean_up(task):
+            return results.Wait(2, "nova-compute is given time to remove the directory")
+        item = proof.trash_when_proven(
+            task, directory, holder=migration.destination, asking_for=migration.key)
+    return results.Done({"trash": item})
+
+
+class _nothing:
+    """A ``with`` target for a directory that does not exist."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+
+def _nova_may_still_clean_up(task: Task) -> bool:
+    settled = task.notes.get("settled", {}).get("at", 0.0)
+    return bool(task.ports.clock() < settled + task.ports.settings.nova_cleanup_grace)
+
+
+def _pinned(task: Task) -> walk.PinnedFiles | None:
+    """The pinned files; pins them again after a restart while the directory stands."""
+    if task.files is None:
+        directory = task.ports.directories.pin(task.migration.instance)
+        if directory is not None:
+            with directory:
+                task.files = walk.pin_files(directory, task.ports.directories.limits)
+    return task.files
+
+
+def _listed(files: walk.PinnedFiles | None, known: ty.Mapping[str, str]) -> dict[str, ty.Any]:
+    if files is None:
+        return {"root": walk.EMPTY_ROOT}
+    return {"root": files.root, "entries": files.entries_inline(known)}
+
+
+def _attempts(retrying: ty.Any) -> int:
+    return int(retrying.statistics.get("attempt_number", 1))

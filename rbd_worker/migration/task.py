@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One open migration in memory, and what its steps may use.
+
+What must survive a crash is in the journal; a task only remembers what was
+read from there, and what a crash may lose: open descriptors, the peer's last
+request, the thread that moves the guest.
+"""
+
+import dataclasses
+import threading
+import time
+import typing as ty
+
+from rbd_worker import conf, errors
+from rbd_worker.host import evidence, hypervisor, instances, peers, trash, walk
+from rbd_worker.migration import journal as journals
+from rbd_worker.migration import mover
+from rbd_worker.model import Executor, Migration, Outcome, Phase
+from rpcapi import payloads
+
+
+@dataclasses.dataclass(frozen=True)
+class Ports:
+    """What steps act through; built once by the service, by fakes in tests."""
+
+    settings: conf.Settings
+    journal: journals.Journal
+    hypervisor: hypervisor.Hypervisor
+    directories: instances.Instances
+    trash: trash.Trash
+    peers: peers.Peers
+    witnesses: evidence.Witnesses
+    movers: mover.Movers
+    shutdown: threading.Event
+    clock: ty.Callable[[], float] = time.time
+
+
+class Task:
+    """Used by one thread at a time: whoever holds ``lock``; the flags may be set by any."""
+
+    def __init__(self, entry: journals.Entry, ports: Ports) -> None:
+        self.migration: Migration = entry.migration
+        self.ports = ports
+        self.lock = threading.RLock()
+        self.opened = entry.opened
+        self.phase = entry.phase
+        self.outcome = entry.outcome
+        self.reason = entry.reason
+        self.is_closed = not entry.is_open
+        self.states: dict[str, journals.StepState] = {}
+        self.notes: dict[str, dict[str, ty.Any]] = {}
+        for record in ports.journal.records(entry.migration):
+            self.remember(record.step, record.state, record.data)
+        # what a crash may lose
+        self.files: walk.PinnedFiles | None = None
+        self.prepare: payloads.PrepareRequest | None = None
+        self.finish: payloads.FinishRequest | None = None
+        self.error: errors.Error | None = None
+        self.attempts = 0
+        # set by other threads, read by steps
+        self.abort_requested = False
+        self.rollback_requested = False
+        self.is_superseded = False
+
+    @property
+    def is_nova(self) -> bool:
+        return self.migration.executor is Executor.NOVA
+
+    @property
+    def is_shared(self) -> bool:
+        """Both hosts were seen to have the same directory: nothing to copy or remove."""
+        return any(note.get("shared") for note in self.notes.values())
+
+    def remember(self, step: str, state: journals.StepState, data: dict[str, ty.Any]) -> None:
+        """Take a journal record into account."""
+        if state is journals.StepState.NOTE:
+            self.notes.setdefault(step, {}).update(data)
+            return
+        self.states[step] = state
+        if data:
+            self.notes.setdefault(step, {}).update(data)
+
+    def record(self, *records: tuple[str, journals.StepState, dict[str, ty.Any]],
+               phase: Phase | None = None) -> None:
+        """Write records durably, then take them into account."""
+        self.ports.journal.record(self.migration, *records, phase=phase)
+        for step, state, data in records:
+            self.remember(step, state, data)
+        if phase is not None:
+            self.phase = phase
+
+    def note(self, name: str, **data: ty.Any) -> None:
+        """A line in the timeline, once: durable before it is relied upon."""
+        if self.notes.get(name) != data:
+            self.record((name, journals.StepState.NOTE, data))
+
+    def mark(self, outcome: Outcome | None, reason: str = "") -> None:
+        """Set the outcome so far, durably, where it changed."""
+        if (self.outcome, self.reason) != (outcome, reason):
+            self.ports.journal.mark(self.migration, outcome, reason)
+            self.outcome, self.reason = outcome, reason
+
+    def close(self, outcome: Outcome, reason: str = "") -> None:
+        """End the entry and let go of everything a crash would have lost as well."""
+        self.ports.journal.close_entry(self.migration, outcome, reason)
+        self.outcome, self.reason, self.is_closed = outcome, reason, True
+        self.release()
+
+    def release(self) -> None:
+        """Close what is pinned; safe to repeat."""
+        files, self.files = self.files, None
+        if files is not None:
+            files.close()
+        self.prepare = None
+        self.finish = None

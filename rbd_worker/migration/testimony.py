@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What this host observes of an instance, told to a peer that asks.
+
+Observed while answering: nothing is remembered from before.  A part that
+cannot be observed says so, and the asker counts it as a no.
+"""
+
+from rbd_worker import errors
+from rbd_worker.host import hypervisor, instances, probe, rbd
+from rbd_worker.migration.journal import Journal
+from rbd_worker.model import GuestState, Verdict
+from rpcapi import payloads
+
+
+class Testimonies:
+    """Thread-safe."""
+
+    __test__ = False
+
+    def __init__(self, host: str, guests: hypervisor.Hypervisor, images: rbd.ImageStore,
+                 directories: instances.Instances, journal: Journal) -> None:
+        self._host = host
+        self._guests = guests
+        self._images = images
+        self._directories = directories
+        self._journal = journal
+
+    def testify(self, question: payloads.Question) -> payloads.Testimony:
+        """Never raises one of our errors: what cannot be observed becomes ``unknown``."""
+        instance = question.instance
+        entries = tuple(
+            payloads.OpenEntry(migration=e.migration.key, role=e.migration.role.value,
+                               phase=e.phase.value, outcome=e.outcome or "",
+                               closed=not e.is_open)
+            for e in self._journal.entries_of(instance))
+        try:
+            state = self._guests.state(instance)
+            has_guest = state is not GuestState.ABSENT
+            job = has_guest and self._guests.has_job(instance)
+            images = self._guests.images(instance) if has_guest else ()
+            addresses = self._images.own_addresses() if has_guest else frozenset()
+            own_probe, sees = self._look(instance, question.probe)
+        except errors.Error as e:
+            return payloads.Testimony(host=self._host, instance=instance, state="unknown",
+                                      entries=entries, reason=str(e)[:1024])
+        return payloads.Testimony(
+            host=self._host, instance=instance, state=state.value, job=job,
+            images=tuple(payloads.ImageName(pool=i.pool, name=i.name) for i in images),
+            addresses=tuple(sorted(addresses)), entries=entries,
+            sees_nonce=sees, probe=own_probe)
+
+    def _look(self, instance: str, theirs: payloads.PathProbe | None,
+              ) -> tuple[payloads.PathProbe | None, bool]:
+        """This host's identity of the directory, and whether the asker's nonce shows here."""
+        if theirs is None:
+            return None, False
+        fact = probe.compare(self._directories, instance, theirs)
+        if fact.verdict is Verdict.UNKNOWN:
+            return None, False
+        return probe.identity(self._directories, instance), fact.verdict is Verdict.NO
