@@ -126,6 +126,11 @@ class AccessDenied(Permanent):
     remedy = "The worker must own instances_path or run with the capabilities its unit lists"
 
 
+class FileSystemUnfit(Permanent):
+    msg = "{path}: this file system cannot {wish}"
+    remedy = "Keep instances_path on a local file system such as ext4, XFS or Btrfs"
+
+
 class FileSystemFailed(Transient):
     msg = "{path}: {reason}"
 

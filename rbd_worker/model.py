@@ -94,6 +94,7 @@ class Migration:
 
     :ivar key: the migration's UUID; where the conductor sent none, a key
         derived from its id or from the message.
+    :ivar number: the migration's id in Nova's database, which aborts name; None where unknown.
     :ivar peer: the other host.
     """
 
@@ -104,6 +105,7 @@ class Migration:
     destination: str
     executor: Executor
     request_id: str = ""
+    number: int | None = None
 
     @property
     def peer(self) -> str:

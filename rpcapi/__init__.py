@@ -8,12 +8,21 @@ travels, ``client`` the calls, ``errors`` what a peer may answer instead.
 Version history of the RPC API, topic ``rbd_worker``:
 
 * 1.0 - ``describe``, ``pre_live_migration``, ``read_chunk``,
-  ``post_live_migration``, ``rollback_live_migration``, ``testify``.
+  ``post_live_migration``, ``rollback_live_migration``, ``testify``, ``look_again``.
 
 A minor version adds methods or optional fields and keeps the older ones; a
 major version may drop them.  A caller never sends more than
 ``version_cap`` allows, and a server refuses what it does not know.
 """
 
+from oslo_service import backend
+
+#: The workers' own exchange: Nova's is never declared by a worker, whose idea of its
+#: durability might be another.
+EXCHANGE = "rbd_worker"
 TOPIC = "rbd_worker"
 VERSION = "1.0"
+
+# oslo.messaging starts its servers through oslo.service, whose default backend is
+# the deprecated eventlet; it has to be told before oslo.messaging is imported.
+backend.init_backend(backend.BackendType.THREADING)

@@ -47,7 +47,8 @@ class Client:
 
     def __init__(self, transport: oslo_messaging.Transport,
                  version_cap: str | None = None) -> None:
-        target = oslo_messaging.Target(topic=rpcapi.TOPIC, version=rpcapi.VERSION)
+        target = oslo_messaging.Target(
+            exchange=rpcapi.EXCHANGE, topic=rpcapi.TOPIC, version=rpcapi.VERSION)
         self._client = oslo_messaging.get_rpc_client(
             transport, target, version_cap=version_cap)
 
@@ -80,6 +81,10 @@ class Client:
     def testify(self, host: str, request: payloads.TestifyRequest) -> payloads.TestifyReply:
         """What ``host`` observes of some instances right now. Since 1.0."""
         return self._call(host, "testify", payloads.TestifyReply, ASK_SECONDS, request)
+
+    def look_again(self, host: str, request: payloads.LookRequest) -> payloads.LookReply:
+        """Something was heard that makes a look at a migration worthwhile. Since 1.0."""
+        return self._call(host, "look_again", payloads.LookReply, ASK_SECONDS, request)
 
     def _call(self, host: str, method: str, reply: type[P], seconds: float,
               request: payloads.Payload | None = None, version: str = "1.0") -> P:

@@ -198,6 +198,19 @@ class RollbackReply(Payload, frozen=True, kw_only=True):
     reason: Text = ""
 
 
+class LookRequest(Payload, frozen=True, kw_only=True):
+    """A hint between workers: look at this migration now; what is true decides."""
+
+    migration: MigrationKey
+    instance: InstanceUUID
+
+
+class LookReply(Payload, frozen=True, kw_only=True):
+    """``known``: the migration is open here and is being looked at."""
+
+    known: bool
+
+
 class Question(Payload, frozen=True, kw_only=True):
     """What do you know of this instance?
 
@@ -222,13 +235,17 @@ class TestifyRequest(Payload, frozen=True, kw_only=True):
 
 
 class OpenEntry(Payload, frozen=True, kw_only=True):
-    """One journal entry of the answering host about the instance asked for."""
+    """One journal entry of the answering host about the instance asked for.
+
+    :ivar given_up: that host heard that Nova gave the migration up; a hint.
+    """
 
     migration: MigrationKey
     role: ty.Literal["source", "destination"]
     phase: Text
     outcome: Text = ""
     closed: bool = False
+    given_up: bool = False
 
 
 class ImageName(Payload, frozen=True, kw_only=True):
@@ -270,9 +287,17 @@ class TestifyReply(Payload, frozen=True, kw_only=True):
 
 
 class Description(Payload, frozen=True, kw_only=True):
-    """Who answers: for status and for refusing an unfit peer early."""
+    """Who answers: for status and for refusing an unfit peer early.
+
+    :ivar started: seconds since the epoch.
+    :ivar hearing: state of the tap, for people; empty where there is none.
+    """
 
     host: HostName
     worker_version: Text
     rpc_version: Text
     executor: Text
+    started: float = 0
+    hearing: Text = ""
+    open_entries: ty.Annotated[int, msgspec.Meta(ge=0)] = 0
+    unresolved: ty.Annotated[int, msgspec.Meta(ge=0)] = 0

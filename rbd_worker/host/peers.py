@@ -47,6 +47,10 @@ class Peers:
         with _translated(host):
             return self._client.rollback_live_migration(host, request)
 
+    def look_again(self, host: str, request: payloads.LookRequest) -> payloads.LookReply:
+        with _translated(host):
+            return self._client.look_again(host, request)
+
     def testify(self, host: str, instance: str,
                 probe: payloads.PathProbe | None = None) -> payloads.Testimony:
         """What ``host`` observes of one instance right now."""

@@ -10,6 +10,7 @@ puts every open journal entry back and wakes it.
 import concurrent.futures
 import logging
 import threading
+import typing as ty
 
 from rbd_worker import errors
 from rbd_worker.migration import engine, timers
@@ -103,6 +104,11 @@ class Coordinator:
             self._queued.add(key)
             self._pool.submit(self._run_queued, key)
 
+    def submit(self, action: ty.Callable[[], None]) -> None:
+        """Run something that may block, beside the plans."""
+        if not self.ports.shutdown.is_set():
+            self._pool.submit(action)
+
     def wake_instance(self, instance: str) -> None:
         for task in self.tasks_of(instance):
             self.wake((task.migration.key, task.migration.role))
@@ -128,9 +134,12 @@ class Coordinator:
 
     # -- requests about open migrations ----------------------------------------
 
-    def abort(self, instance: str) -> bool:
-        """An abort was asked for: with executor libvirt it is done. False if nothing is open."""
-        for task in self._at_source(instance):
+    def abort(self, instance: str, number: int | None = None) -> bool:
+        """An abort was asked for: with executor libvirt it is done. False if nothing is open.
+
+        :param number: Nova's id of the migration that is meant, where known.
+        """
+        for task in self._at_source(instance, number):
             task.abort_requested = True
             if not task.is_nova and task.phase is Phase.LIVE:
                 self.ports.movers.abort(task.migration)
@@ -138,9 +147,9 @@ class Coordinator:
             return True
         return False
 
-    def force_complete(self, instance: str) -> bool:
+    def force_complete(self, instance: str, number: int | None = None) -> bool:
         """Executor libvirt: make the move end now. False if nothing is open."""
-        for task in self._at_source(instance):
+        for task in self._at_source(instance, number):
             if not task.is_nova and task.phase is Phase.LIVE:
                 self.ports.movers.force_complete(task.migration)
             return True
@@ -161,8 +170,9 @@ class Coordinator:
 
     # -- inside --------------------------------------------------------------
 
-    def _at_source(self, instance: str) -> list[Task]:
-        return [t for t in self.tasks_of(instance) if t.migration.role is Role.SOURCE]
+    def _at_source(self, instance: str, number: int | None) -> list[Task]:
+        return [t for t in self.tasks_of(instance) if t.migration.role is Role.SOURCE
+                and (number is None or t.migration.number in (None, number))]
 
     def _add(self, entry: Entry) -> Task:
         with self._lock:

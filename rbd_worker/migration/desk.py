@@ -97,6 +97,14 @@ class Desk:
                 return payloads.RollbackReply(done=True, reason=str(task.outcome))
             return payloads.RollbackReply(done=False, reason=task.reason[:1024])
 
+    def look_again(self, request: payloads.LookRequest) -> payloads.LookReply:
+        """Wake the migration if it is open here; it then asks both hosts what is true."""
+        tasks = [t for t in self._coordinator.tasks_of(request.instance)
+                 if t.migration.key == request.migration]
+        for task in tasks:
+            self._coordinator.wake((task.migration.key, task.migration.role))
+        return payloads.LookReply(known=bool(tasks))
+
     # -- inside --------------------------------------------------------------
 
     def _as_destination(self, request: payloads.PrepareRequest | payloads.FinishRequest

@@ -33,6 +33,8 @@ SCHEMA_VERSION = 1
 #: How long ids of heard messages are remembered, in seconds: longer than the
 #: time to live of the tap's queue, after which no repetition can arrive.
 MESSAGE_MEMORY = 7 * 86400
+#: How long a closed entry is kept for the operator, in seconds.
+HISTORY_SECONDS = 90 * 86400
 #: Newest refusals that are kept.
 MAX_REFUSALS = 1000
 
@@ -40,7 +42,7 @@ _TABLES = """
 CREATE TABLE entry (
     key TEXT NOT NULL, role TEXT NOT NULL, instance TEXT NOT NULL,
     source TEXT NOT NULL, destination TEXT NOT NULL, executor TEXT NOT NULL,
-    request_id TEXT NOT NULL, opened REAL NOT NULL, phase TEXT NOT NULL,
+    request_id TEXT NOT NULL, number INTEGER, opened REAL NOT NULL, phase TEXT NOT NULL,
     outcome TEXT NOT NULL DEFAULT '', reason TEXT NOT NULL DEFAULT '', closed REAL,
     PRIMARY KEY (key, role)) STRICT;
 CREATE INDEX entry_instance ON entry (instance);
@@ -114,7 +116,7 @@ class Journal:
         self._owner = _own(pathlib.Path(directory))
         with self._translated():
             self._db = _open(self.path)
-        self._forget_messages()
+        self._forget_old()
 
     def close(self) -> None:
         with self._lock:
@@ -126,14 +128,14 @@ class Journal:
     def open(self, migration: Migration, unique_id: str = "") -> bool:
         """Begin an entry. False where it is known already, or its message was heard before."""
         row = (migration.key, migration.role, migration.instance, migration.source,
-               migration.destination, migration.executor, migration.request_id,
+               migration.destination, migration.executor, migration.request_id, migration.number,
                self._clock(), Phase.PRE)
         with self._transaction() as db:
             if unique_id and not self._remember(db, unique_id):
                 return False
             done = db.execute(
                 "INSERT INTO entry (key, role, instance, source, destination, executor,"
-                " request_id, opened, phase) VALUES (?,?,?,?,?,?,?,?,?)"
+                " request_id, number, opened, phase) VALUES (?,?,?,?,?,?,?,?,?,?)"
                 " ON CONFLICT DO NOTHING", row)
             return done.rowcount == 1
 
@@ -205,8 +207,8 @@ class Journal:
 
     def _entries(self, where: str, *values: ty.Any) -> list[Entry]:
         return [_entry(row) for row in self._read(
-            "SELECT key, instance, role, source, destination, executor, request_id, opened,"
-            f" phase, outcome, reason, closed FROM entry {where}", *values)]
+            "SELECT key, instance, role, source, destination, executor, request_id, number,"
+            f" opened, phase, outcome, reason, closed FROM entry {where}", *values)]
 
     def _read(self, sql: str, *values: ty.Any) -> list[tuple[ty.Any, ...]]:
         with self._lock, self._translated():
@@ -217,9 +219,14 @@ class Journal:
                           (unique_id, self._clock()))
         return done.rowcount == 1
 
-    def _forget_messages(self) -> None:
+    def _forget_old(self) -> None:
+        now = self._clock()
         with self._transaction() as db:
-            db.execute("DELETE FROM message WHERE at < ?", (self._clock() - MESSAGE_MEMORY,))
+            db.execute("DELETE FROM message WHERE at < ?", (now - MESSAGE_MEMORY,))
+            db.execute("DELETE FROM record WHERE (key, role) IN"
+                       " (SELECT key, role FROM entry WHERE closed < ?)",
+                       (now - HISTORY_SECONDS,))
+            db.execute("DELETE FROM entry WHERE closed < ?", (now - HISTORY_SECONDS,))
 
     @contextlib.contextmanager
     def _transaction(self) -> ty.Iterator[sqlite3.Connection]:
@@ -306,9 +313,9 @@ def _fix(error: sqlite3.Error) -> str:
 
 
 def _entry(row: tuple[ty.Any, ...]) -> Entry:
-    (key, instance, role, source, destination, executor, request_id, opened,
+    (key, instance, role, source, destination, executor, request_id, number, opened,
      phase, outcome, reason, closed) = row
     migration = Migration(key, instance, Role(role), source, destination,
-                          Executor(executor), request_id)
+                          Executor(executor), request_id, number)
     return Entry(migration, opened, Phase(phase), Outcome(outcome) if outcome else None,
                  reason, closed)

@@ -9,7 +9,7 @@ from rbd_worker import errors
 from rbd_worker.migration import results
 from rbd_worker.migration.settle import Place, Settlement, settle
 from rbd_worker.migration.task import Task
-from rbd_worker.model import GuestState, Outcome, Phase
+from rbd_worker.model import GuestState, Outcome, Phase, Role
 from rpcapi import payloads
 
 
@@ -23,9 +23,15 @@ def ensure_settled_at_source(task: Task) -> results.Result:
         if task.files is not None:
             task.files.refresh()  # QEMU may have rotated its log meanwhile
         return results.Wait(pause, "the guest is moving")
-    if here.is_active and _may_still_begin(task):
+    may_begin = here.is_active and _may_still_begin(task)
+    try:
+        there = ports.peers.testify(migration.destination, migration.instance)
+    except errors.Transient:
+        if not may_begin:
+            raise
         return results.Wait(pause, "nova-compute has not begun to move the guest")
-    there = ports.peers.testify(migration.destination, migration.instance)
+    if may_begin and not _given_up(task, there):
+        return results.Wait(pause, "nova-compute has not begun to move the guest")
     found = settle(here, _state(there))
     if found.place is Place.BETWEEN:
         task.note("guest_began_to_move")
@@ -56,6 +62,8 @@ def ensure_settled_at_destination(task: Task) -> results.Result:
         return results.Wait(pause, "the guest is arriving")
     if not task.rollback_requested and task.finish is None and task.attempts == 1:
         return results.Wait(pause, "the source goes on")
+    if task.rollback_requested:
+        task.note("given_up", heard=True)
     there = ports.peers.testify(migration.source, migration.instance)
     return _as_destination(task, settle(_state(there), here), there, pause)
 
@@ -76,7 +84,17 @@ def _as_destination(task: Task, found: Settlement, there: payloads.Testimony,
                                          "those that were staged"})
     if phase in (None, Phase.ROLLBACK.value):
         return results.TurnBack(Outcome.FAILED, found.sentence)
+    if task.rollback_requested:  # the source hears no cast when Nova gives up: tell it
+        task.ports.peers.look_again(task.migration.source, payloads.LookRequest(
+            migration=task.migration.key, instance=task.migration.instance))
+        return results.Wait(min(pause, 5), "the source is looking at it")
     return results.Wait(pause, "the source still works on it")
+
+
+def _given_up(task: Task, there: payloads.Testimony) -> bool:
+    """Whether the destination heard that Nova gave up before the guest began to move."""
+    return any(e.given_up or e.closed for e in there.entries
+               if (e.migration, e.role) == (task.migration.key, Role.DESTINATION))
 
 
 def _may_still_begin(task: Task) -> bool:

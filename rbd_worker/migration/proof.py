@@ -6,8 +6,8 @@ import logging
 import tenacity
 
 from rbd_worker import errors
-from rbd_worker.host import instances
-from rbd_worker.migration.task import Task
+from rbd_worker.host import instances, trash
+from rbd_worker.migration.task import Ports, Task
 
 LOG = logging.getLogger(__name__)
 
@@ -29,14 +29,20 @@ def trash_when_proven(task: Task, directory: instances.PinnedDirectory, *, holde
         wait=tenacity.wait_exponential(multiplier=0.1, max=1),
         retry=tenacity.retry_if_exception_type((errors.NotProven, errors.DirectoryChanged)),
         sleep=tenacity.sleep_using_event(task.ports.shutdown), reraise=True)
-    return str(retrying(_trash, task, directory, holder, asking_for))
+    item = retrying(trash_if_proven, task.ports, directory, holder, asking_for)
+    LOG.info("%s the directory is in the trash as %s", task.migration, item.id)
+    return str(item.id)
 
 
-def _trash(task: Task, directory: instances.PinnedDirectory, holder: str,
-           asking_for: str) -> str:
-    evidence = task.ports.witnesses.ask(directory.instance, holder, asking_for)
+def trash_if_proven(ports: Ports, directory: instances.PinnedDirectory, holder: str,
+                    asking_for: str) -> trash.Item:
+    """Ask all witnesses once; take the directory if they agree.
+
+    :param asking_for: key of the migration in whose plan this happens; empty
+        outside any plan.
+    :raises errors.NotProven: with the doubt.
+    """
+    evidence = ports.witnesses.ask(directory.instance, holder, asking_for)
     if not evidence.holds:
         raise errors.NotProven(instance=directory.instance, reason=evidence.doubt)
-    item = task.ports.trash.take(directory, evidence, task.migration.key)
-    LOG.info("%s the directory is in the trash as %s", task.migration, item.id)
-    return item.id
+    return ports.trash.take(directory, evidence, asking_for)

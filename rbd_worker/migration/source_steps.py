@@ -23,12 +23,22 @@ LOG = logging.getLogger(__name__)
 def ensure_files_pinned(task: Task) -> results.Result:
     """Hold every file by an open descriptor, so that nothing is lost when Nova removes them."""
     ports, instance = task.ports, task.migration.instance
-    if ports.hypervisor.state(instance) is GuestState.ABSENT:
-        raise errors.GuestNotHere(instance=instance, host=task.migration.source)
+    if ports.hypervisor.state(instance) is GuestState.ABSENT and not _has_moved(task):
+        error = errors.GuestNotHere(instance=instance, host=task.migration.source)
+        return results.TurnBack(Outcome.FAILED, error.sentence)
     files = _pinned(task)
     if files is None:
         return results.Done({"files": 0})
     return results.Done({"files": len(files.entries)})
+
+
+def _has_moved(task: Task) -> bool:
+    """A cast may be heard late, when the destination has the guest already."""
+    try:
+        there = task.ports.peers.testify(task.migration.destination, task.migration.instance)
+    except errors.Error:
+        return False
+    return there.state in (GuestState.RUNNING, GuestState.PAUSED, GuestState.SHUTOFF)
 
 
 def ensure_files_released(task: Task) -> None:
@@ -89,6 +99,9 @@ def ensure_guest_moved(task: Task) -> results.Result:
         return results.Done({"found": state.value})
     if task.abort_requested:
         return results.TurnBack(Outcome.CANCELLED, "aborted before the guest began to move")
+    consumers = task.ports.nova_consumers()
+    if consumers:
+        raise errors.NovaComputeRuns(queue=f"compute.{migration.source}", consumers=consumers)
     prepared = task.notes["ensure_destination_prepared"]
     order = MoveOrder(destination=migration.destination,
                       inbound_address=prepared.get("inbound_address") or None,

@@ -32,6 +32,8 @@ class Ports:
     witnesses: evidence.Witnesses
     movers: mover.Movers
     shutdown: threading.Event
+    #: How many consumers Nova's queue of this host has; executor libvirt moves only at 0.
+    nova_consumers: ty.Callable[[], int] = lambda: 0
     clock: ty.Callable[[], float] = time.time
 
 

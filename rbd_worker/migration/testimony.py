@@ -7,7 +7,7 @@ cannot be observed says so, and the asker counts it as a no.
 
 from rbd_worker import errors
 from rbd_worker.host import hypervisor, instances, probe, rbd
-from rbd_worker.migration.journal import Journal
+from rbd_worker.migration.journal import Entry, Journal
 from rbd_worker.model import GuestState, Verdict
 from rpcapi import payloads
 
@@ -31,7 +31,7 @@ class Testimonies:
         entries = tuple(
             payloads.OpenEntry(migration=e.migration.key, role=e.migration.role.value,
                                phase=e.phase.value, outcome=e.outcome or "",
-                               closed=not e.is_open)
+                               closed=not e.is_open, given_up=self._given_up(e))
             for e in self._journal.entries_of(instance))
         try:
             state = self._guests.state(instance)
@@ -48,6 +48,11 @@ class Testimonies:
             images=tuple(payloads.ImageName(pool=i.pool, name=i.name) for i in images),
             addresses=tuple(sorted(addresses)), entries=entries,
             sees_nonce=sees, probe=own_probe)
+
+    def _given_up(self, entry: Entry) -> bool:
+        """Whether this host heard that Nova gave the migration up before the guest moved."""
+        return entry.is_open and any(
+            record.step == "given_up" for record in self._journal.records(entry.migration))
 
     def _look(self, instance: str, theirs: payloads.PathProbe | None,
               ) -> tuple[payloads.PathProbe | None, bool]:

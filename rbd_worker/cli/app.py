@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``rbd-workerctl``: the operator's command.
+
+It reads the configuration that the worker reads, so that it finds the same
+journal and the same instances_path; cliff gives the formats (``-f table``,
+``json``, ``yaml``, ``csv``, ``value``) and the completion.
+"""
+
+import argparse
+import logging
+import sys
+import typing as ty
+
+from cliff import app, commandmanager
+
+from rbd_worker import conf, errors, service
+from rbd_worker.migration import journal
+from rbd_worker.version import VERSION
+
+_EXAMPLES = """\
+examples:
+  rbd-workerctl status
+  rbd-workerctl migration list --open
+  rbd-workerctl migration show 0b6f4a8e-5c1c-4a2f-9a5f-3e1d7c2b9a10
+  rbd-workerctl refusal list
+  rbd-workerctl trash list -f json
+  rbd-workerctl trash restore a05482ec-d71a-48c7-bf99-94d829b20aef.20261124T101500.3fa2b1
+"""
+
+
+class Control(app.App):
+    """Loads the configuration once, when the first command needs it."""
+
+    def __init__(self) -> None:
+        super().__init__(description="See and steer rbd-worker on this host.", version=VERSION,
+                         command_manager=commandmanager.CommandManager("rbd_worker.cli"),
+                         deferred_help=True)
+        self._settings: conf.Settings | None = None
+
+    def build_option_parser(self, description: str | None, version: str | None,
+                            argparse_kwargs: dict[str, ty.Any] | None = None,
+                            ) -> argparse.ArgumentParser:
+        parser = super().build_option_parser(description, version, {
+            "epilog": _EXAMPLES, "formatter_class": argparse.RawDescriptionHelpFormatter})
+        parser.add_argument(
+            "--config-file", action="append", metavar="FILE", default=[],
+            help="as the worker's; may be given several times (default: "
+                 f"{' and '.join(service.CONFIG_FILES)}, as far as they exist)")
+        return ty.cast(argparse.ArgumentParser, parser)
+
+    def configure_logging(self) -> None:
+        super().configure_logging()
+        logging.getLogger("oslo").setLevel(logging.WARNING)
+
+    @property
+    def settings(self) -> conf.Settings:
+        """:raises errors.BadConfiguration: as the worker's start does."""
+        if self._settings is None:
+            arguments = [word for path in self.options.config_file
+                         for word in ("--config-file", path)]
+            self._settings = service.load(arguments, prog="rbd-workerctl")
+        return self._settings
+
+    def journal(self) -> journal.JournalReader:
+        """The worker's journal, read-only; the worker may run meanwhile."""
+        return journal.JournalReader(self.settings.state_directory)
+
+    def run_subcommand(self, argv: list[str]) -> int:
+        try:
+            return int(super().run_subcommand(argv) or 0)
+        except errors.Error as e:
+            print(f"rbd-workerctl: {e.sentence}", file=self.stderr)
+            return 1
+
+
+
+def main(arguments: list[str] | None = None) -> int:
+    return int(Control().run(sys.argv[1:] if arguments is None else arguments))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

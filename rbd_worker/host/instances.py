@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``instances_path`` and the instance directories directly below it.
+
+``instances_path`` may be a symbolic link, or a mount that appears later, so it
+is opened anew for each operation.  An instance directory is a canonical UUID
+and a real directory; it is *pinned* by a descriptor, and whatever is done
+afterwards is done to that very directory, whoever swaps names meanwhile.
+"""
+
+import contextlib
+import dataclasses
+import os
+import stat
+import types
+import typing as ty
+
+from rbd_worker import errors, model
+from rbd_worker.host import syscalls
+
+#: The worker's own directory below instances_path: the same file system, so
+#: that a rename into and out of it is atomic.
+OWN = ".rbd-worker"
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """What one instance directory may hold to be carried along; sizes in bytes.
+
+    :ivar max_files: files and directories together.
+    :ivar max_data_bytes: holes not counted.
+    :ivar max_file_bytes: apparent size of one file.
+    :ivar inline_bytes: uncompressed content that travels inside one message.
+    """
+
+    max_files: int
+    max_depth: int
+    max_data_bytes: int
+    max_file_bytes: int
+    inline_bytes: int
+
+
+class PinnedDirectory:
+    """One instance directory, held by a descriptor until the ``with`` block ends."""
+
+    def __init__(self, instances_path: str, instance: str, fd: int) -> None:
+        status = os.fstat(fd)
+        self.instance = instance
+        self.fd = fd
+        self.device = status.st_dev
+        self.inode = status.st_ino
+        self.label = f"{instances_path}/{instance}"
+        self._instances_path = instances_path
+
+    @property
+    def identity(self) -> syscalls.Identity:
+        return self.device, self.inode
+
+    def is_current(self) -> bool:
+        """True while the instance's name stands for this very directory."""
+        with (syscalls.translated(self._instances_path),
+              syscalls.held(_open_followed(self._instances_path)) as base):
+            return syscalls.identity(self.instance, base) == self.identity
+
+    def close(self) -> None:
+        """Let go of it; safe to repeat."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def __enter__(self) -> ty.Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: types.TracebackType | None) -> None:
+        self.close()
+
+
+class Instances:
+    """Thread-safe; it remembers nothing but its settings."""
+
+    def __init__(self, path: str, limits: Limits) -> None:
+        self.path = path
+        self.limits = limits
+
+    def pin(self, instance: str) -> PinnedDirectory | None:
+        """Hold the instance's directory; None where there is none.
+
+        :raises errors.BadInstanceUUID: the name is not a canonical UUID.
+        :raises errors.UnsafeDirectory: something else stands under its name.
+        """
+        model.canonical_uuid(instance)
+        with self.opened() as base, syscalls.translated(f"{self.path}/{instance}"):
+            try:
+                fd = syscalls.open_directory(instance, base)
+            except FileNotFoundError:
+                return None
+            return PinnedDirectory(self.path, instance, fd)
+
+    def names(self) -> tuple[str, ...]:
+        """Every name that is a canonical UUID, sorted; other names are not ours."""
+        with self.opened() as base, syscalls.translated(self.path), os.scandir(base) as listing:
+            return tuple(sorted(entry.name for entry in listing if _is_uuid(entry.name)))
+
+    def area(self, name: str) -> int:
+        """A descriptor of the worker's own directory ``.rbd-worker/<name>``, made if missing.
+
+        :raises errors.UnsafeDirectory: others could write there.
+        """
+        with (self.opened() as base,
+              syscalls.held(_private(OWN, base, f"{self.path}/{OWN}")) as own):
+            return _private(name, own, f"{self.path}/{OWN}/{name}")
+
+    @contextlib.contextmanager
+    def opened(self) -> ty.Iterator[int]:
+        """A descriptor of instances_path as it is now."""
+        with syscalls.translated(self.path):
+            base = _open_followed(self.path)
+        with syscalls.held(base):
+            yield base
+
+
+def _open_followed(path: str) -> int:
+    """The operator chose this path, so links in it are followed."""
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def _is_uuid(name: str) -> bool:
+    try:
+        model.canonical_uuid(name)
+    except errors.BadInstanceUUID:
+        return False
+    return True
+
+
+def _private(name: str, dir_fd: int, label: str) -> int:
+    with syscalls.translated(label):
+        fd = syscalls.ensure_directory(name, dir_fd)
+    status = os.fstat(fd)
+    if status.st_uid == os.geteuid() and not stat.S_IMODE(status.st_mode) & 0o022:
+        return fd
+    os.close(fd)
+    raise errors.UnsafeDirectory(
+        path=label, reason=f"it must belong to user {os.geteuid()} and be writable by no other")

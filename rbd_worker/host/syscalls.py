@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The system calls on which the safety of all file work rests, each made in one way.
+
+Everything is relative to an open directory, no symbolic link is followed, no
+descriptor is inherited, and nothing but a regular file or a directory is ever
+opened for reading: what a name stands for is looked at through an ``O_PATH``
+descriptor, which has no side effects on devices and fifos, and exactly that
+object is then opened.  Renames that may not replace anything say so to the
+kernel.
+"""
+
+import contextlib
+import ctypes
+import errno
+import os
+import stat
+import typing as ty
+
+from rbd_worker import errors
+
+_NOREPLACE = 1
+_EXCHANGE = 2
+#: What the kernel says where a file system does not know a rename flag.
+_UNSUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+#: Device and inode.
+Identity = tuple[int, int]
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@contextlib.contextmanager
+def translated(path: str) -> ty.Iterator[None]:
+    """Turn what the kernel says about ``path`` into this worker's errors."""
+    try:
+        yield
+    except OSError as e:
+        raise translate(path, e) from e
+
+
+def translate(path: str, e: OSError) -> errors.Error:
+    path = printable(path)
+    if e.errno in (errno.ENOSPC, errno.EDQUOT):
+        return errors.NoSpace(path=path)
+    if e.errno in (errno.EACCES, errno.EPERM):
+        return errors.AccessDenied(path=path)
+    if e.errno in (errno.ELOOP, errno.ENOTDIR):
+        return errors.UnsafeDirectory(path=path, reason="it is a symbolic link or no directory")
+    return errors.FileSystemFailed(path=path, reason=e.strerror or str(e))
+
+
+def printable(path: str) -> str:
+    """``path`` for people and logs: no control characters, no broken encoding."""
+    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+@contextlib.contextmanager
+def held(descriptor: int) -> ty.Iterator[int]:
+    """Close ``descriptor`` at the end of the block."""
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def open_directory(name: str, dir_fd: int) -> int:
+    """Open a directory for listing; OSError (ELOOP, ENOTDIR) for anything else."""
+    return os.open(name, _DIRECTORY, dir_fd=dir_fd)
+
+
+def ensure_directory(name: str, dir_fd: int, mode: int = 0o700) -> int:
+    """Open the directory ``name``, made if it is missing."""
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(name, mode, dir_fd=dir_fd)
+    return open_directory(name, dir_fd)
+
+
+def open_regular(name: str, dir_fd: int) -> int | None:
+    """Open a regular file for reading; None where ``name`` is something else."""
+    with held(os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)) as seen:
+        if not stat.S_ISREG(os.fstat(seen).st_mode):
+            return None
+        return os.open(f"/proc/self/fd/{seen}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
+def create_file(name: str, dir_fd: int, mode: int = 0o600) -> int:
+    """Make a new file, open for reading and writing; FileExistsError where one stands."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    return os.open(name, flags, mode, dir_fd=dir_fd)
+
+
+@contextlib.contextmanager
+def parent_of(path: str, root: int) -> ty.Iterator[tuple[int, str]]:
+    """The directory that holds ``path`` below ``root``, opened name by name, and the last name."""
+    *parents, name = path.split("/")
+    current = os.dup(root)
+    try:
+        for parent in parents:
+            following = open_directory(parent, current)
+            os.close(current)
+            current = following
+        yield current, name
+    finally:
+        os.close(current)
+
+
+def open_below(path: str, root: int) -> int | None:
+    """Open a regular file some levels below ``root``; None where there is none."""
+    try:
+        with parent_of(path, root) as (parent, name):
+            return open_regular(name, parent)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as e:
+        if e.errno == errno.ELOOP:
+            return None
+        raise
+
+
+def identity(name: str, dir_fd: int) -> Identity | None:
+    """What stands under ``name``, links not followed; None for nothing."""
+    try:
+        status = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def rename_noreplace(name: str, dir_fd: int, new_name: str, new_dir_fd: int) -> None:
+    """Rename atomically, and only if nothing stands under the new name.
+
+    :raises FileExistsError: something does; nothing was done.
+    :raises errors.FileSystemUnfit: this file system cannot promise it.
+    """
+    _renameat2(name, dir_fd, new_name, new_dir_fd, _NOREPLACE)
+
+
+def exchange(name: str, dir_fd: int, new_name: str, new_dir_fd: int) -> None:
+    """Swap two names atomically.
+
+    :raises errors.FileSystemUnfit: this file system cannot.
+    """
+    _renameat2(name, dir_fd, new_name, new_dir_fd, _EXCHANGE)
+
+
+def move_file_noreplace(name: str, dir_fd: int, new_name: str, new_dir_fd: int) -> None:
+    """``rename_noreplace`` for a file, also where the file system knows only links (NFS)."""
+    try:
+        rename_noreplace(name, dir_fd, new_name, new_dir_fd)
+    except errors.FileSystemUnfit:
+        os.link(name, new_name, src_dir_fd=dir_fd, dst_dir_fd=new_dir_fd, follow_symlinks=False)
+        os.unlink(name, dir_fd=dir_fd)
+
+
+def _renameat2(name: str, dir_fd: int, new_name: str, new_dir_fd: int, flags: int) -> None:
+    call = getattr(_libc, "renameat2", None)
+    code = errno.ENOSYS
+    if call is not None:
+        if call(dir_fd, os.fsencode(name), new_dir_fd, os.fsencode(new_name), flags) == 0:
+            return
+        code = ctypes.get_errno()
+    if code in _UNSUPPORTED:
+        wish = "rename without replacing" if flags == _NOREPLACE else "exchange two names"
+        raise errors.FileSystemUnfit(path=printable(new_name), wish=wish)
+    raise OSError(code, os.strerror(code), new_name)

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``rbd-worker``: the process beside nova-compute.
+
+Reads nova.conf and its own file, builds the :class:`rbd_worker.worker.Worker`
+and runs it until SIGTERM or SIGINT.  Exit status 0 after a stop on request, 1
+where the start is refused, with one sentence that names cause and remedy.
+"""
+
+import logging
+import pathlib
+import signal
+import sys
+import threading
+import typing as ty
+
+from oslo_config import cfg
+from oslo_log import log as oslo_log
+
+from rbd_worker import conf, errors
+from rbd_worker.version import VERSION
+
+LOG = logging.getLogger(__name__)
+
+#: Read where none are given on the command line, as far as they exist.
+CONFIG_FILES = ("/etc/nova/nova.conf", "/etc/rbd-worker/rbd-worker.conf")
+
+_DESCRIPTION = """\
+The sidecar beside nova-compute for live migration of guests on Ceph RBD. It \
+reads nova.conf and needs no setting of its own to work."""
+_EXAMPLES = """\
+examples:
+  rbd-worker
+  rbd-worker --config-file /etc/nova/nova.conf --config-file /etc/rbd-worker/rbd-worker.conf
+  rbd-worker --debug --rbd_worker-executor libvirt
+"""
+
+
+def load(arguments: ty.Sequence[str], prog: str = "rbd-worker") -> conf.Settings:
+    """Read the configuration into ``cfg.CONF`` and check it.
+
+    The global ``cfg.CONF`` is used because oslo.messaging reads its tracing
+    options from there only.
+
+    :raises errors.BadConfiguration: with the option's name and the remedy.
+    """
+    config = cfg.CONF
+    oslo_log.register_options(config)
+    oslo_log.set_defaults(default_log_levels=[
+        *oslo_log.get_default_log_levels(), "oslo.messaging=INFO", "kombu=WARN"])
+    conf.register(config)
+    try:
+        config(list(arguments), project="rbd-worker", prog=prog, version=VERSION,
+               description=_DESCRIPTION, epilog=_EXAMPLES,
+               default_config_files=[f for f in CONFIG_FILES if pathlib.Path(f).exists()])
+    except cfg.ConfigFilesNotFoundError as e:
+        raise errors.BadConfiguration(
+            option="--config-file", reason=str(e), fix="Give files that exist") from e
+    except cfg.ConfigFilesPermissionDeniedError as e:
+        raise errors.BadConfiguration(
+            option="--config-file", reason=str(e),
+            fix="Start rbd-worker as a user that may read them, as nova-compute's") from e
+    except (cfg.ConfigFileParseError, cfg.ConfigFileValueError) as e:
+        raise errors.BadConfiguration(option="in a file", reason=str(e),
+                                      fix="Correct it there") from e
+    return conf.settings(config)
+
+
+def main(arguments: ty.Sequence[str] | None = None) -> int:
+    try:
+        settings = load(sys.argv[1:] if arguments is None else arguments)
+        oslo_log.setup(cfg.CONF, "rbd-worker", VERSION)
+        stopped = _stop_on_signals()
+        if settings.is_idle:
+            LOG.warning("[libvirt] images_type is not rbd: rbd-worker has nothing to do on %s "
+                        "and stays idle", settings.host)
+            stopped.wait()
+            return 0
+        return _run(settings, stopped)
+    except errors.Error as e:
+        LOG.error("%s", e.sentence)
+        print(f"rbd-worker: {e.sentence}", file=sys.stderr)
+        return 1
+
+
+def _run(settings: conf.Settings, stopped: threading.Event) -> int:
+    # imported late: a wrong option is told before half a second of imports
+    from rbd_worker import worker as workers
+    from rbd_worker.triggers import broker
+    from rpcapi import client as rpc_client
+
+    workers.raise_descriptor_limit()
+    worker = workers.Worker(settings, rpc_client.transport_for(cfg.CONF),
+                            broker.from_conf(cfg.CONF))
+    worker.start()
+    LOG.info("rbd-worker %s starts on %s, executor %s", VERSION, settings.host,
+             settings.executor)
+    threading.Thread(target=_tell_when_ready, args=(worker, stopped), daemon=True).start()
+    stopped.wait()
+    LOG.info("rbd-worker stops; open migrations stay in the journal")
+    worker.stop()
+    return 0
+
+
+def _tell_when_ready(worker: ty.Any, stopped: threading.Event) -> None:
+    while not stopped.is_set():
+        if worker.wait_ready(10):
+            LOG.info("rbd-worker is ready: it hears %s", worker.tap.status())
+            return
+        LOG.warning("rbd-worker is not ready yet: %s", worker.tap.status())
+
+
+def _stop_on_signals() -> threading.Event:
+    stopped = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopped.set())
+    return stopped
+
+
+if __name__ == "__main__":
+    sys.exit(main())

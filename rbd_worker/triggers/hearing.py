@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What each heard message sets off.
+
+A message is a hint: it opens an entry, wakes one, or has a leftover looked
+at.  Nothing here touches a directory or a guest.  Runs in the tap's thread,
+so everything that may block goes to the coordinator's pool; what must not be
+lost is in the journal when a handler returns, because the tap then
+acknowledges.
+"""
+
+import functools
+import logging
+
+from rbd_worker import errors
+from rbd_worker.migration import leftover
+from rbd_worker.migration.coordinator import Coordinator
+from rbd_worker.model import Migration, Role
+from rbd_worker.triggers import casts
+
+LOG = logging.getLogger(__name__)
+
+
+class Hearing:
+    """Turns message bodies into work for the coordinator."""
+
+    def __init__(self, coordinator: Coordinator) -> None:
+        self._coordinator = coordinator
+        self._ports = coordinator.ports
+        self._host = coordinator.ports.settings.host
+
+    def heard(self, body: bytes) -> None:
+        """Take one message; when this returns it may be acknowledged.
+
+        :param body: as the broker delivered it.
+        :raises errors.JournalUnusable: it must be delivered again.
+        """
+        try:
+            message = casts.parse(body, host=self._host)
+            if message is not None:
+                self._act(message)
+        except errors.BadInput as e:
+            LOG.warning("a message is refused: %s", e.sentence)
+            self._ports.journal.refuse("cast", e.sentence)
+
+    def _act(self, message: casts.Heard) -> None:
+        LOG.debug("[instance: %s] [%s] heard %s", message.instance, message.request_id or "-",
+                  type(message).__name__)
+        match message:
+            case casts.LiveMigrationCast():
+                self._begin(message)
+            case casts.CheckDestination():
+                self._look_for_leftover(message)
+            case casts.AbortCast():
+                if self._ports.journal.heard(message.unique_id):
+                    self._coordinator.abort(message.instance, message.migration_id)
+            case casts.ForceCompleteCast():
+                if self._ports.journal.heard(message.unique_id):
+                    self._coordinator.force_complete(message.instance, message.migration_id)
+            case casts.RollbackAtDestination():
+                self._coordinator.rolled_back(message.instance)
+            case _:
+                self._coordinator.wake_instance(message.instance)
+
+    def _begin(self, cast: casts.LiveMigrationCast) -> None:
+        migration = Migration(
+            cast.migration_key, cast.instance, Role.SOURCE, self._host, cast.destination,
+            self._ports.settings.executor, cast.request_id, cast.migration_id)
+        if self._coordinator.begin(migration, cast.unique_id) is None:
+            LOG.info("%s was heard before; nothing is begun twice", migration)
+            return
+        LOG.info("%s [%s] begins as source, to %s, moved by %s", migration,
+                 cast.request_id or "-", migration.destination, migration.executor)
+
+    def _look_for_leftover(self, check: casts.CheckDestination) -> None:
+        if check.source_hint is None or check.source_hint == self._host:
+            return
+        self._coordinator.submit(functools.partial(
+            self._ensure_no_leftover, check.instance, check.source_hint))
+
+    def _ensure_no_leftover(self, instance: str, holder: str) -> None:
+        try:
+            leftover.ensure_no_leftover(self._ports, instance, holder)
+        except errors.Error as e:
+            LOG.warning("[instance: %s] a directory stands here although a live migration to "
+                        "this host is being checked: %s", instance, e.sentence)
+            self._refuse(instance, e)
+
+    def _refuse(self, instance: str, error: errors.Error) -> None:
+        try:
+            self._ports.journal.refuse("leftover", f"{instance}: {error.sentence}")
+        except errors.JournalUnusable as e:
+            LOG.error("%s", e.sentence)
+
+

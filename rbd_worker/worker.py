@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one place where everything is built, started and stopped, in order.
+
+Start: journal (one worker a host), adapters, open entries put back, the RPC
+server, libvirt's events, the tap.  Whatever is away at that moment (broker,
+libvirt, Ceph, peers) is waited for in the background; only a wrong
+configuration or an unusable journal ends the start.  Stop: the same
+backwards; open entries stay in the journal.
+"""
+
+import logging
+import resource
+import threading
+import time
+
+import oslo_messaging
+
+import rpcapi
+from rbd_worker import conf, errors
+from rbd_worker.host import evidence, hypervisor, instances, peers, rbd, trash
+from rbd_worker.migration import coordinator, desk, journal, mover, task, testimony
+from rbd_worker.model import Executor
+from rbd_worker.triggers import broker, domain_events, hearing, peer_server, tap
+from rbd_worker.version import VERSION
+from rpcapi import client as rpc_client
+from rpcapi import payloads
+
+LOG = logging.getLogger(__name__)
+
+#: Seconds between two looks at the trash for what is past its retention.
+PURGE_SECONDS = 3600
+
+
+class Worker:
+    """One host's worker; ``start`` and ``stop`` once each, from the main thread.
+
+    :param transport: of oslo.messaging, for calls of and to peers.
+    :param broker_settings: where the tap listens.
+    :raises errors.AnotherWorker: one runs here already.
+    :raises errors.JournalUnusable: the journal cannot be written.
+    """
+
+    def __init__(self, settings: conf.Settings, transport: oslo_messaging.Transport,
+                 broker_settings: broker.BrokerSettings) -> None:
+        self.settings = settings
+        self.started = time.time()
+        self._broker = broker_settings
+        self.journal = journal.Journal(settings.state_directory)
+        self.hypervisor = hypervisor.Hypervisor(
+            settings.libvirt, settings.host, settings.libvirt_timeout)
+        self.images = rbd.ImageStore(settings.ceph, settings.ceph_timeout)
+        self.coordinator = coordinator.Coordinator(self._ports(transport))
+        self.tap = tap.Tap(broker_settings, settings.host, _tap_options(settings),
+                           hearing.Hearing(self.coordinator).heard)
+        self.events = domain_events.DomainEvents(
+            self.hypervisor, self._on_event, self.coordinator.wake_all)
+        ports = self.coordinator.ports
+        testimonies = testimony.Testimonies(
+            settings.host, self.hypervisor, self.images, ports.directories, self.journal)
+        self.peer_server = peer_server.PeerServer(
+            transport, settings.host,
+            peer_server.Endpoint(desk.Desk(self.coordinator), testimonies, self.describe))
+        self._janitor = threading.Thread(target=self._purge_trash, name="trash", daemon=True)
+
+    def _ports(self, transport: oslo_messaging.Transport) -> task.Ports:
+        settings = self.settings
+        limits = instances.Limits(
+            max_files=settings.max_files, max_depth=settings.max_depth,
+            max_data_bytes=settings.max_data_bytes, max_file_bytes=settings.max_file_bytes,
+            inline_bytes=settings.inline_bytes)
+        directories = instances.Instances(settings.instances_path, limits)
+        others = peers.Peers(rpc_client.Client(transport, settings.rpc_version_cap),
+                             settings.host)
+        shutdown = threading.Event()
+        return task.Ports(
+            settings=settings, journal=self.journal, hypervisor=self.hypervisor,
+            directories=directories,
+            trash=trash.Trash(directories, settings.trash_retention), peers=others,
+            witnesses=evidence.Witnesses(self.hypervisor, self.images, directories, others),
+            movers=mover.Movers(self.hypervisor, settings.max_concurrent_live_migrations,
+                                settings.live_migration_retry_count, shutdown),
+            shutdown=shutdown, nova_consumers=self._nova_consumers)
+
+    # -- life ----------------------------------------------------------------
+
+    def start(self) -> None:
+        self._refuse_beside_nova_compute()
+        self.coordinator.recover()
+        self.peer_server.start()
+        self.events.start()
+        self.tap.start()
+        self._janitor.start()
+
+    def wait_ready(self, seconds: float) -> bool:
+        """True as soon as peers and casts are heard; False where that takes longer."""
+        deadline = time.monotonic() + seconds
+        return (self.peer_server.wait_started(seconds)
+                and self.tap.wait_hearing(max(0.0, deadline - time.monotonic())))
+
+    def stop(self) -> None:
+        self.coordinator.ports.shutdown.set()
+        self.tap.stop()
+        self.peer_server.stop()
+        self.events.stop()
+        self.coordinator.stop()
+        self.hypervisor.close()
+        self.images.close()
+        self.journal.close()
+
+    # -- for others ----------------------------------------------------------
+
+    def describe(self) -> payloads.Description:
+        """For peers and for the operator's ``status``."""
+        entries = self.journal.open_entries()
+        return payloads.Description(
+            host=self.settings.host, worker_version=VERSION, rpc_version=rpcapi.VERSION,
+            executor=self.settings.executor.value, started=self.started,
+            hearing=str(self.tap.status()), open_entries=len(entries),
+            unresolved=sum(1 for e in entries if e.outcome is not None))
+
+    def _on_event(self, instance: str, what: str) -> None:
+        LOG.debug("[instance: %s] libvirt: %s", instance, what)
+        self.coordinator.wake_instance(instance)
+
+    def _nova_consumers(self) -> int:
+        return tap.consumers_of(self._broker, f"compute.{self.settings.host}") or 0
+
+    def _refuse_beside_nova_compute(self) -> None:
+        """Executor libvirt and nova-compute would both move the same guest."""
+        if self.settings.executor is not Executor.LIBVIRT:
+            return
+        try:
+            consumers = self._nova_consumers()
+        except errors.BrokerUnavailable as e:
+            LOG.warning("whether nova-compute runs here will be asked before each move: %s",
+                        e.sentence)
+            return
+        if consumers:
+            raise errors.NovaComputeRuns(queue=f"compute.{self.settings.host}",
+                                         consumers=consumers)
+
+    def _purge_trash(self) -> None:
+        ports = self.coordinator.ports
+        while not ports.shutdown.is_set():
+            try:
+                purged = ports.trash.purge()
+                if purged:
+                    LOG.info("%d directories left the trash after trash_retention", purged)
+            except errors.Error as e:
+                LOG.warning("the trash cannot be purged now: %s", e.sentence)
+            ports.shutdown.wait(PURGE_SECONDS)
+
+
+def _tap_options(settings: conf.Settings) -> tap.TapOptions:
+    return tap.TapOptions(
+        prefetch=settings.tap_prefetch, queue_expires=settings.tap_queue_expires,
+        message_ttl=settings.tap_message_ttl, max_length=settings.tap_max_length,
+        probe_interval=settings.tap_probe_interval)
+
+
+def raise_descriptor_limit() -> None:
+    """Every open migration holds its files by descriptors: take what the system grants."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
