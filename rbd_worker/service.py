@@ -102,11 +102,14 @@ def _run(settings: conf.Settings, stopped: threading.Event) -> int:
 
 
 def _tell_when_ready(worker: ty.Any, stopped: threading.Event) -> None:
+    said = ""
     while not stopped.is_set():
-        if worker.wait_ready(10):
-            LOG.info("rbd-worker is ready: it hears %s", worker.tap.status())
+        if worker.wait_ready(5):
+            LOG.info("rbd-worker is ready: %s", worker.hearing)
             return
-        LOG.warning("rbd-worker is not ready yet: %s", worker.tap.status())
+        if worker.hearing != said:
+            said = worker.hearing
+            LOG.warning("rbd-worker is not ready yet: %s", said)
 
 
 def _stop_on_signals() -> threading.Event:

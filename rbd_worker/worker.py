@@ -115,8 +115,14 @@ class Worker:
         return payloads.Description(
             host=self.settings.host, worker_version=VERSION, rpc_version=rpcapi.VERSION,
             executor=self.settings.executor.value, started=self.started,
-            hearing=str(self.tap.status()), open_entries=len(entries),
+            hearing=self.hearing, open_entries=len(entries),
             unresolved=sum(1 for e in entries if e.outcome is not None))
+
+    @property
+    def hearing(self) -> str:
+        """What the tap does at the moment, for people."""
+        status = self.tap.status()
+        return f"{status.state}, {status.reason}" if status.reason else str(status.state)
 
     def _on_event(self, instance: str, what: str) -> None:
         LOG.debug("[instance: %s] libvirt: %s", instance, what)

@@ -16,7 +16,6 @@ out in both cases.
 import hashlib
 import os
 
-from rbd_worker import errors
 from rbd_worker.host import sparse
 
 BLOCK = 1 << 16
@@ -40,7 +39,7 @@ def of(fd: int, size: int) -> str:
             _add(hasher, piece, position)
             position += len(piece)
     if os.fstat(fd).st_size < size:
-        raise errors.DirectoryChanged(path="a file", reason="it became shorter")
+        raise sparse.became_shorter(fd)
     return hasher.hexdigest()
 
 

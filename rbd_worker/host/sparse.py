@@ -6,6 +6,7 @@ import os
 import typing as ty
 
 from rbd_worker import errors
+from rbd_worker.host import syscalls
 
 #: Bytes that are read or written at once.
 PIECE = 1 << 20
@@ -53,19 +54,23 @@ def read_exactly(fd: int, length: int, offset: int) -> bytes:
     while len(data) < length:
         more = os.pread(fd, length - len(data), offset + len(data))
         if not more:
-            raise errors.DirectoryChanged(path="a file", reason="it became shorter")
+            raise became_shorter(fd)
         data += more
     return data
+
+
+def became_shorter(fd: int) -> errors.DirectoryChanged:
+    return errors.DirectoryChanged(path=syscalls.name_of(fd), reason="it became shorter")
 
 
 def write_sparsely(fd: int, data: bytes, offset: int) -> int:
     """Write into a place that was never written before, zeros left out; bytes written."""
     if _ZEROS not in data:
-        _write_all(fd, memoryview(data), offset)
+        write_all(fd, data, offset)
         return len(data)
     written = 0
     for begin, end in _runs(data):
-        _write_all(fd, memoryview(data)[begin:end], offset + begin)
+        write_all(fd, memoryview(data)[begin:end], offset + begin)
         written += end - begin
     return written
 
@@ -95,7 +100,8 @@ def _runs(data: bytes) -> ty.Iterator[tuple[int, int]]:
         yield begin, len(data)
 
 
-def _write_all(fd: int, view: memoryview, offset: int) -> None:
+def write_all(fd: int, data: bytes | memoryview, offset: int) -> None:
+    view = memoryview(data)
     while view:
         count = os.pwrite(fd, view, offset)
         view, offset = view[count:], offset + count

@@ -46,15 +46,25 @@ def translate(path: str, e: OSError) -> errors.Error:
         return errors.NoSpace(path=path)
     if e.errno in (errno.EACCES, errno.EPERM):
         return errors.AccessDenied(path=path)
-    if e.errno in (errno.ELOOP, errno.ENOTDIR):
+    if is_in_the_way(e):
         return errors.UnsafeDirectory(path=path, reason="it is a symbolic link or no directory")
     return errors.FileSystemFailed(path=path, reason=e.strerror or str(e))
+
+
+def is_in_the_way(e: OSError) -> bool:
+    """A link or a file stands where a directory was looked for."""
+    return e.errno in (errno.ELOOP, errno.ENOTDIR)
 
 
 def printable(path: str) -> str:
     """``path`` for people and logs: no control characters, no broken encoding."""
     text = os.fsencode(path).decode("utf-8", "backslashreplace")
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def name_of(fd: int) -> str:
+    """The path of an open file as the kernel knows it now, for people."""
+    return printable(os.readlink(f"/proc/self/fd/{fd}"))
 
 
 @contextlib.contextmanager
@@ -112,10 +122,10 @@ def open_below(path: str, root: int) -> int | None:
     try:
         with parent_of(path, root) as (parent, name):
             return open_regular(name, parent)
-    except (FileNotFoundError, NotADirectoryError):
+    except FileNotFoundError:
         return None
     except OSError as e:
-        if e.errno == errno.ELOOP:
+        if is_in_the_way(e):
             return None
         raise
 

@@ -35,7 +35,7 @@ class Desk:
         """Stage the files of a coming guest; make its directory with executor libvirt."""
         migration = self._as_destination(request)
         self._check_executor(request.executor)
-        task = self._opened(migration)
+        task = self._known(migration) or self._opened(migration)
         with task.lock:
             if task.is_closed or task.phase not in (Phase.PRE, Phase.LIVE):
                 raise errors.BadInput(what=f"migration {migration.key}",
@@ -68,7 +68,10 @@ class Desk:
         """Place what was staged and the end of what was still written."""
         migration = self._as_destination(request)
         self._check_executor(request.executor)
-        task = self._opened(migration)
+        task = self._known(migration)
+        if task is None:  # it could not be prepared, or this host's journal is new
+            self._check_source_has_it_open(migration)
+            task = self._open(migration)
         with task.lock:
             if not task.is_closed:
                 task.finish, task.error = request, None
@@ -126,19 +129,32 @@ class Desk:
                 reason=f"the source has {theirs}, the destination has {own}",
                 fix="Set the same executor on both hosts")
 
+    def _known(self, migration: Migration) -> Task | None:
+        entry = self._ports.journal.entry(migration.key, Role.DESTINATION)
+        if entry is None:
+            return None
+        if entry.migration.instance != migration.instance:
+            raise errors.BadInput(what=f"migration {migration.key}",
+                                  reason="it is known here for another guest")
+        return self._coordinator.adopt(entry.migration)
+
     def _opened(self, migration: Migration) -> Task:
-        """The task of this migration, opened if it is new and nothing speaks against it."""
-        journal = self._ports.journal
-        entry = journal.entry(migration.key, Role.DESTINATION)
-        if entry is not None:
-            if entry.migration.instance != migration.instance:
-                raise errors.BadInput(what=f"migration {migration.key}",
-                                      reason="it is known here for another guest")
-            return self._coordinator.adopt(entry.migration)
+        """The task of a migration that is new here, if nothing speaks against it."""
         self._check_free(migration)
-        journal.open(migration)
+        return self._open(migration)
+
+    def _open(self, migration: Migration) -> Task:
+        self._ports.journal.open(migration)
         LOG.info("%s begins as destination, the guest is on %s", migration, migration.source)
         return self._coordinator.adopt(migration)
+
+    def _check_source_has_it_open(self, migration: Migration) -> None:
+        """A call alone may not put files into a directory: the source has to know of it."""
+        there = self._ports.peers.testify(migration.source, migration.instance)
+        if not any(e.migration == migration.key and e.role == Role.SOURCE and not e.closed
+                   for e in there.entries):
+            raise errors.BadInput(what=f"migration {migration.key}",
+                                  reason=f"{migration.source} does not have it open")
 
     def _check_free(self, migration: Migration) -> None:
         for other in self._coordinator.tasks_of(migration.instance):

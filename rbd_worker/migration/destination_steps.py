@@ -5,10 +5,11 @@ The source's calls start them; what the source says is checked against this
 host's libvirt, and whatever leaves this host goes by proof.
 """
 
+import contextlib
 import logging
 
 from rbd_worker import errors
-from rbd_worker.host import console, probe, staging, walk
+from rbd_worker.host import console, instances, probe, staging
 from rbd_worker.migration import proof, results
 from rbd_worker.migration.task import Task
 from rbd_worker.model import Verdict
@@ -24,7 +25,7 @@ def ensure_leftover_trashed(task: Task) -> results.Result:
     """No directory stands in the way; one that stood is in the trash, by proof."""
     migration, ports = task.migration, task.ports
     if task.prepare is None:
-        return _ASK_AGAIN
+        return _without_prepare(task)
     if _is_shared(task, task.prepare.probe):
         return results.Done({"shared": True})
     directory = ports.directories.pin(migration.instance)
@@ -44,11 +45,16 @@ def ensure_files_staged(task: Task) -> results.Result:
     """A copy of every file of the source is in staging, by digest."""
     request = task.prepare
     if request is None:
-        return _ASK_AGAIN
+        return _without_prepare(task)
     if task.is_shared or _is_shared(task, request.probe):
         return results.Done({"shared": True, "staged": {}})
     staged = _staging(task).ensure(request.root, request.entries, _fetcher(task))
     return results.Done({"staged": staged})
+
+
+def _without_prepare(task: Task) -> results.Result:
+    """Nothing to do before the source asks, unless it already hands everything over."""
+    return _ASK_AGAIN if task.finish is None else results.Done({"staged": {}})
 
 
 def ensure_staging_dropped(task: Task) -> None:
@@ -58,7 +64,7 @@ def ensure_staging_dropped(task: Task) -> None:
 
 def ensure_directory_made(task: Task) -> results.Result:
     """The instance directory stands, complete, before QEMU starts (executor libvirt)."""
-    if task.is_shared:
+    if task.is_shared or task.finish is not None:
         return results.Done()
     device, inode = _staging(task).promote()
     return results.Done({"identity": [device, inode]})
@@ -83,40 +89,52 @@ def ensure_files_placed(task: Task) -> results.Result:
     request = task.finish
     if task.is_shared or (request is not None and _is_shared(task, request.probe)):
         return results.Done({"shared": True, "placed": {}, "own": []})
+    if "files_placed" in task.notes:  # a kill came between the note and the step's record
+        _staging(task).drop()
+        return results.Done(task.notes["files_placed"])
     area = _staging(task)
-    if request is not None and request.entries:
-        area.ensure(request.root, request.entries, _fetcher(task))
-        area.keep_only({entry.path for entry in request.entries})
-    area.sync()
-    directory = ports.directories.pin(migration.instance)
-    if directory is None:  # a guest without a directory: older Novas never made one
-        area.promote()
+    with contextlib.ExitStack() as held:
         directory = ports.directories.pin(migration.instance)
-        if directory is None:
-            raise errors.DirectoryChanged(path=migration.instance, reason="it vanished")
-    settings = ports.settings
-    with directory:
-        placed = area.place_missing(directory)
-        placed |= console.place_history(directory, area, keep=settings.console_history_files,
-                                        max_bytes=settings.console_history_bytes)
-        entries = request.entries if request is not None else ()
-        placed, own = _accounted(directory, entries, placed, ports.directories.limits)
+        if directory is not None:
+            held.enter_context(directory)
+        if request is not None and request.entries:
+            area.ensure(request.root, request.entries, _fetcher(task), standing=directory)
+            area.keep_only({entry.path for entry in request.entries})
+        area.sync()
+        if directory is None:  # a guest without a directory: older Novas never made one
+            directory = held.enter_context(_promoted(task, area))
+        placed, own = _placed(task, area, directory)
+    # noted before the staging area goes: without it nobody could tell that
+    # joined console logs are there already
+    task.note("files_placed", placed=placed, own=own)
     area.drop()
     return results.Done({"placed": placed, "own": own})
 
 
-def _accounted(directory: staging.PinnedDirectory, entries: tuple[payloads.FileEntry, ...],
-               placed: dict[str, str], limits: staging.Limits,
-               ) -> tuple[dict[str, str], list[str]]:
-    """What became of each of the source's files: placed (by digest), or this host's own stands."""
-    missing = [e for e in entries if e.kind == "file" and e.path not in placed]
-    if not missing:
-        return placed, []
-    with walk.pin_files(directory, limits) as standing:
-        here = {entry.path: entry.digest for entry in standing.entries}
-    same = {e.path: e.digest for e in missing if here.get(e.path) == e.digest}
-    own = [e.path for e in missing if e.path in here and e.path not in same]
-    return placed | same, own
+def _promoted(task: Task, area: staging.Staging) -> instances.PinnedDirectory:
+    area.promote()
+    directory = task.ports.directories.pin(task.migration.instance)
+    if directory is None:
+        raise errors.DirectoryChanged(path=task.migration.instance, reason="it vanished")
+    return directory
+
+
+def _placed(task: Task, area: staging.Staging, directory: instances.PinnedDirectory,
+            ) -> tuple[dict[str, str], list[str]]:
+    """What became of each of the source's files: placed (by digest), or this host's own stands.
+
+    The staged list stands in where the source could not tell its files again.
+    """
+    settings, request = task.ports.settings, task.finish
+    entries = request.entries if request is not None else ()
+    # with executor nova nothing of what stands there was made by this worker
+    copied = {} if task.is_nova else task.notes.get("ensure_files_staged", {}).get("staged", {})
+    found = area.place(directory, entries or area.entries(), known=copied)
+    history = console.place_history(directory, area, keep=settings.console_history_files,
+                                    max_bytes=settings.console_history_bytes)
+    if not directory.is_current():
+        raise errors.DirectoryChanged(path=directory.label, reason="it was replaced meanwhile")
+    return found.placed | history, list(found.own)
 
 
 def _is_shared(task: Task, theirs: payloads.PathProbe) -> bool:

@@ -208,8 +208,9 @@ def _tls(options: _Options) -> TlsSettings | None:
         raise errors.BadConfiguration(
             option=f"[{_GROUP}] ssl_version", reason=f"{name!r} is not known here",
             fix="Leave it empty: the best version that both sides know is taken")
-    tls = TlsSettings(ca_file=options.value("ssl_ca_file"), cert_file=options.value("ssl_cert_file"),
-                      key_file=options.value("ssl_key_file"), version=version)
+    tls = TlsSettings(
+        ca_file=options.value("ssl_ca_file"), cert_file=options.value("ssl_cert_file"),
+        key_file=options.value("ssl_key_file"), version=version)
     for option, path in (("ssl_ca_file", tls.ca_file), ("ssl_cert_file", tls.cert_file),
                          ("ssl_key_file", tls.key_file)):
         if path:

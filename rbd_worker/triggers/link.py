@@ -19,7 +19,7 @@ import typing as ty
 import zlib
 
 import amqp
-import kombu
+from kombu import connection as kombu_connection
 from kombu import exceptions as kombu_errors
 
 from rbd_worker import errors
@@ -71,7 +71,7 @@ class Link:
         self.is_blocked = False
         self._returned = False
         tls = settings.tls.arguments(host.hostname) if settings.tls else False
-        self._kombu = kombu.Connection(
+        self._kombu = kombu_connection.Connection(  # type: ignore[no-untyped-call]
             transport="memory" if settings.is_memory else "pyamqp",
             hostname=host.hostname, port=host.port, userid=host.username,
             password=host.password, virtual_host=settings.virtual_host, ssl=tls,
@@ -228,7 +228,7 @@ class Link:
         patience = max(self._settings.heartbeat, 10)
         return {"client_properties": _CLIENT | {"connection_name": name},
                 "read_timeout": _ANSWER_SECONDS, "write_timeout": _ANSWER_SECONDS,
-                "socket_settings": {"TCP_USER_TIMEOUT": patience * 1000},
+                "socket_settings": {socket.TCP_USER_TIMEOUT: patience * 1000},
                 "on_blocked": self._on_blocked, "on_unblocked": self._on_unblocked}
 
     def _on_blocked(self, _reason: str) -> None:

@@ -30,6 +30,9 @@ class TapQueue:
     :param expires: seconds that RabbitMQ keeps the queue while nobody consumes it.
     :param message_ttl: seconds that a message waits; bodies hold tokens.
     :param max_length: messages; the oldest leave first.
+    :ivar name: the queue that is bound now.
+    :ivar old: a queue with outdated arguments, to be emptied and then given to
+        :meth:`drop_old`; mostly None.
     """
 
     def __init__(self, settings: BrokerSettings, host: str, *, expires: int, message_ttl: int,
@@ -37,68 +40,61 @@ class TapQueue:
         self.exchange = settings.control_exchange
         self._names = (f"rbd_worker.tap.{host}", f"rbd_worker.tap.{host}.other")
         self.name = self._names[0]
+        self.old: str | None = None
         self.probe_key = f"rbd_worker.tap.{host}.probe"
         self._keys = (*(f"{topic}.{host}" for topic in NOVA_TOPICS), self.probe_key)
         self._arguments: dict[str, ty.Any] = {
             "x-queue-type": "quorum" if settings.quorum else "classic",
             "x-expires": expires * 1000, "x-message-ttl": message_ttl * 1000,
             "x-max-length": max_length, "x-overflow": "drop-head"}
-        self._may_have_old = True
+        self._is_settled = False
 
-    def ensure(self, link: Link) -> str | None:
-        """Have the queue made and bound; the exchange must exist.
+    def ensure(self, link: Link) -> None:
+        """Have the queue made and bound, and an outdated one unbound; the exchange exists.
 
-        :returns: the name of a queue with outdated arguments that is to be
-            emptied and then dropped by :meth:`dropped`; mostly None.
         :raises errors.BrokerUnavailable:
         """
-        old: str | None = None
         first, second = self._names
-        try:
-            self._declare(link, first)
-        except QueueDiffers as e:
-            LOG.info("queue %s has outdated arguments and will be replaced (%s)", first, e)
-            self._declare_second(link, second)
-            old = first
+        if self._is_current(link, first):
+            self.name = first
+            if not self._is_settled:  # only a change of options makes a second queue
+                self.old = second if link.queue_state(second) is not None else None
         else:
-            if self._may_have_old and link.queue_state(second) is not None:
-                old = second
+            LOG.info("queue %s has outdated arguments; it will be replaced", first)
+            # Outdated itself after two changes in a row: it still hears while the
+            # first is emptied, and its own turn comes after that.
+            self._is_current(link, second)
+            self.name, self.old = second, first
+        self._is_settled = True
         self.bind(link)
-        if old is not None:
+        if self.old is not None:
             for key in self._keys:
-                link.unbind(old, self.exchange, key)
-        self._may_have_old = old is not None
-        return old
+                link.unbind(self.old, self.exchange, key)
 
     def bind(self, link: Link) -> None:
         """Have all bindings; also where they are there already."""
         for key in self._keys:
             link.bind(self.name, self.exchange, key)
 
-    def dropped(self, link: Link, old: str) -> bool:
-        """Delete an emptied queue; False while it still holds something."""
+    def drop_old(self, link: Link) -> bool:
+        """Delete the old queue if it is empty; False while it still holds something.
+
+        Where True, the next :meth:`ensure` finds out whether there is more to replace.
+        """
+        old = ty.cast(str, self.old)
         state = link.queue_state(old)
-        if state is not None and not (state.messages == 0 and link.delete_if_idle(old)):
+        if state is not None and (state.messages or not link.delete_if_idle(old)):
             return False
         LOG.info("queue %s was emptied and deleted; %s takes its place", old, self.name)
-        self._may_have_old = False
+        self.old, self._is_settled = None, False
         return True
 
-    def _declare(self, link: Link, name: str) -> None:
-        link.declare_queue(name, self._arguments)
-        self.name = name
-
-    def _declare_second(self, link: Link, second: str) -> None:
-        """Both names may be taken, after two changes in a row."""
+    def _is_current(self, link: Link, name: str) -> bool:
+        """True where the queue now exists with these arguments."""
         try:
-            self._declare(link, second)
+            link.declare_queue(name, self._arguments)
         except QueueDiffers as e:
-            if link.queue_state(second) is None:  # not outdated: unknown to this RabbitMQ
+            if link.queue_state(name) is None:  # not outdated, but unknown to this RabbitMQ
                 raise errors.BrokerUnavailable(url="the tap's queue", reason=e) from e
-            raise OutdatedTwice(queue=second, reason=e) from e
-
-
-class OutdatedTwice(errors.Transient):
-    """Both names are in use with outdated arguments; the second must be emptied first."""
-
-    msg = "queue {queue} has outdated arguments: {reason}"
+            return False
+        return True

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``make demo``: exit status 0 where everything is as it should be, else 1."""
+
+import statistics
+import sys
+import time
+
+from rich.console import Console
+from rich.table import Table
+
+from devstack import lab as labs
+from devstack.conductor import Conductor, LiveMigration
+from devstack.demo import moves, seed, verdict
+
+CONSOLE_BYTES = 1 << 20
+CONFIG_BYTES = 64 << 10
+
+
+def main() -> int:
+    console = Console(highlight=False)
+    began = time.monotonic()
+    try:
+        console.rule("the lab: RabbitMQ, Ceph, two libvirt hosts")
+        lab = labs.up(on_progress=console.print)
+    except labs.LabError as e:
+        console.print(f"[red]demo: {e}[/]")
+        return 1
+    try:
+        is_good = _story(lab, console)
+    except labs.LabError as e:
+        console.print(f"[red]demo: {e}[/]")
+        is_good = False
+    finally:
+        lab.down()
+    console.rule()
+    console.print(f"verdict: {'[green]everything is as it should be' if is_good else '[red]NOT as it should be'}[/]"
+                  f"  ({time.monotonic() - began:.0f} s, the lab is gone)")
+    return 0 if is_good else 1
+
+
+def _story(lab: labs.Lab, console: Console) -> bool:
+    console.rule("without the worker")
+    if not seed.show(lab, console):
+        return False
+    console.rule("with a worker on each host")
+    with Conductor(lab.broker_url) as conductor:
+        return _three_moves(lab, conductor, console)
+
+
+def _three_moves(lab: labs.Lab, conductor: Conductor, console: Console) -> bool:
+    workers = []
+    for name in ("node1", "node2"):
+        lab.write_config(lab.host(name))
+        workers.append(lab.start_worker(lab.host(name)))
+    for worker in workers:
+        worker.wait_ready()
+        console.print(f"rbd-worker is ready on {worker.service.host.name}, "
+                      f"{worker.resident_mib():.0f} MiB")
+    guest = lab.define_guest(lab.host("node1"), talkative=True)
+    files = verdict.fill(guest.directory(lab.host("node1")), CONFIG_BYTES, CONSOLE_BYTES)
+    guest.wait_for_console(lab.host("node1"))
+    done = []
+    with moves.bars(console) as progress:
+        for number, (source, destination) in enumerate(
+                (("node1", "node2"), ("node2", "node1"), ("node1", "node2")), 1):
+            order = LiveMigration(guest.uuid, source, destination, number=number)
+            done.append(moves.watched(lab, conductor, order, progress))
+    for move in done:
+        _show_timeline(move, console)
+    prepared = [m.prepared_ms for m in done if m.prepared_ms is not None]
+    if prepared:
+        console.print(f"from cast to prepared destination ({CONSOLE_BYTES >> 10} KiB of console "
+                      f"history, {CONFIG_BYTES >> 10} KiB disk.config): "
+                      f"median {statistics.median(prepared):.0f} ms")
+    checks = verdict.checks(lab, guest, files, done)
+    verdict.show(checks, lab, guest, console)
+    for worker in workers:
+        worker.stop()
+    return all(check.holds for check in checks)
+
+
+def _show_timeline(move: moves.Move, console: Console) -> None:
+    table = Table(title=f"{move.order.source} → {move.order.destination}, migration "
+                        f"{move.order.uuid}, downtime {move.downtime_ms} ms", title_justify="left")
+    table.add_column("ms", justify="right")
+    table.add_column("host")
+    table.add_column("what")
+    for row in move.rows:
+        table.add_row(f"{row.at * 1000:.0f}", row.host, row.what)
+    console.print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Finding, ending and waiting for processes, without ever hitting a stranger.
+
+A process is known by its command line, read again after a descriptor pins it
+(pidfd): a number that was reused in between is never signalled.
+"""
+
+import collections.abc
+import os
+import pathlib
+import select
+import signal
+import time
+
+from devstack.lab import errors
+
+POLL = 0.05
+
+
+def command_line(pid: int) -> list[str]:
+    """The arguments of a process; empty for kernel threads and ended ones."""
+    try:
+        raw = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return []
+    return os.fsdecode(raw).rstrip("\0").split("\0") if raw else []
+
+
+def all_pids() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def find(matches: collections.abc.Callable[[list[str]], bool]) -> list[int]:
+    """Processes whose command line matches."""
+    return [pid for pid in all_pids() if matches(command_line(pid))]
+
+
+def kill(pids: collections.abc.Iterable[int],
+         matches: collections.abc.Callable[[list[str]], bool], seconds: float = 20.0) -> None:
+    """SIGKILL those that still match, and wait until they are gone.
+
+    :raises errors.TookTooLong: one is still there after ``seconds``.
+    """
+    pinned = []
+    for pid in pids:
+        try:
+            descriptor = os.pidfd_open(pid)
+        except ProcessLookupError:
+            continue
+        if matches(command_line(pid)):
+            pinned.append(descriptor)
+            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+        else:
+            os.close(descriptor)
+    deadline = time.monotonic() + seconds
+    for descriptor in pinned:
+        left = max(0.0, deadline - time.monotonic())
+        ended, _, _ = select.select([descriptor], [], [], left)
+        os.close(descriptor)
+        if not ended:
+            raise errors.TookTooLong("the end of a killed process", seconds)
+
+
+def wait_until(check: collections.abc.Callable[[], bool], seconds: float, what: str,
+               log: pathlib.Path | None = None,
+               failed: collections.abc.Callable[[], bool] | None = None) -> None:
+    """Poll until ``check`` holds.
+
+    :param failed: says that waiting any longer is pointless.
+    :raises errors.TookTooLong: with the end of ``log``.
+    """
+    began = time.monotonic()
+    while not check():
+        took = time.monotonic() - began
+        if took > seconds or (failed and failed()):
+            raise errors.TookTooLong(what, took, log)
+        time.sleep(POLL)

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A daemon inside a host: start, stop, kill, freeze.
+
+It runs as a child of the host's process 1, so that it outlives whoever started
+it and ends with the host.  Its number is kept in the host's /run/lab; a mark in
+its environment tells it from a process that got the same number later.
+"""
+
+import collections.abc
+import dataclasses
+import os
+import pathlib
+import signal
+import subprocess
+import time
+
+from devstack.lab import errors, processes
+from devstack.lab.host import ENVIRONMENT, Host
+
+_MARK = "RBDW_LAB_SERVICE"
+
+
+@dataclasses.dataclass(frozen=True)
+class Service:
+    """One daemon; equal descriptions name the same daemon."""
+
+    host: Host
+    name: str
+    argv: tuple[str, ...]
+    env: collections.abc.Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def log(self) -> pathlib.Path:
+        return self.host.lay.log(f"{self.host.name}-{self.name}")
+
+    @property
+    def _pid_file(self) -> pathlib.Path:
+        return self.host.root / f"run/lab/{self.name}.pid"
+
+    @property
+    def inner_pid(self) -> int | None:
+        """Its number as the host counts, of the last start; None before the first."""
+        try:
+            return int(self._pid_file.read_text())
+        except (OSError, ValueError):
+            return None
+
+    @property
+    def pid(self) -> int | None:
+        """Its number as this machine counts; None when it does not run."""
+        inner = self.inner_pid
+        outer = self.host.pids().get(inner) if inner is not None else None
+        if outer is None:
+            return None
+        try:
+            marks = pathlib.Path(f"/proc/{outer}/environ").read_bytes().split(b"\0")
+        except OSError:
+            return None
+        return outer if f"{_MARK}={self.name}".encode() in marks else None
+
+    def is_running(self) -> bool:
+        return self.pid is not None
+
+    def start(self) -> None:
+        """Start it unless it runs; returns as soon as the process exists."""
+        if self.is_running():
+            return
+        self._pid_file.parent.mkdir(parents=True, exist_ok=True)
+        self._pid_file.unlink(missing_ok=True)
+        inner_file = f"/run/lab/{self.name}.pid"
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("ab") as log:
+            subprocess.run(
+                self.host.daemon_command(
+                    ["sh", "-c", 'echo $$ > "$0.new"; mv "$0.new" "$0"; exec "$@"',
+                     inner_file, *self.argv]),
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, timeout=20, check=True,
+                env={**ENVIRONMENT, _MARK: self.name, **self.env})
+        processes.wait_until(self._pid_file.exists, 10, f"the start of {self.name}", self.log)
+
+    def stop(self, seconds: float = 30.0, number: int = signal.SIGTERM) -> None:
+        """Ask it to end and wait for that.
+
+        :raises errors.TookTooLong: it still runs; it is left running.
+        """
+        pid = self.pid
+        if pid is None:
+            return
+        os.kill(pid, number)
+        processes.wait_until(lambda: not self.is_running(), seconds,
+                             f"the end of {self.name} on {self.host.name}", self.log)
+
+    def kill9(self) -> None:
+        """SIGKILL, and wait until it is gone."""
+        self.stop(10, signal.SIGKILL)
+
+    def restart(self) -> None:
+        self.stop()
+        self.start()
+
+    def pause(self) -> None:
+        """Freeze it: connections stay open and nothing answers."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: int) -> None:
+        pid = self.pid
+        if pid is None:
+            raise errors.LabError(f"{self.name} does not run on {self.host.name}")
+        os.kill(pid, number)
+
+    def exit_status(self, seconds: float = 10.0) -> int:
+        """What the last process ended with, minus the signal's number if by a signal."""
+        record = self.host.root / f"run/lab/exits/{self.inner_pid}"
+        processes.wait_until(record.exists, seconds, f"the exit status of {self.name}",
+                             self.log)
+        deadline = time.monotonic() + 1
+        while not (text := record.read_text()) and time.monotonic() < deadline:
+            time.sleep(processes.POLL)
+        return int(text)

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One instance's staging area, open for one operation.
+
+``tree/`` is what becomes the instance directory; ``console/`` holds the
+console logs, which go in by another way, because QEMU empties ``console.log``
+when it starts.  Beside them are small records and, while a file arrives,
+``part``.  The area belongs to this worker alone (mode 0700).
+"""
+
+import contextlib
+import os
+import stat
+import types
+import typing as ty
+
+from rbd_worker.host import removal, sparse, syscalls
+from rbd_worker.host.arrivals import is_console_log
+
+TREE = "tree"
+_CONSOLE = "console"
+_PART = "part"
+
+
+class Area:
+    """Descriptors of the area's directories until the ``with`` block ends."""
+
+    def __init__(self, name: str, staging: int) -> None:
+        self._held = contextlib.ExitStack()
+        try:
+            self.top = self._hold(syscalls.ensure_directory(name, staging))
+            self.tree = self._hold(syscalls.ensure_directory(TREE, self.top))
+            self.console = self._hold(syscalls.ensure_directory(_CONSOLE, self.top))
+        except BaseException:
+            self._held.close()
+            raise
+
+    def __enter__(self) -> ty.Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: types.TracebackType | None) -> None:
+        self._held.close()
+
+    def root_of(self, path: str) -> int:
+        """Which of the two directories holds the staged ``path``."""
+        return self.console if is_console_log(path) else self.tree
+
+    def open_file(self, path: str) -> int | None:
+        """A staged file, open for reading; None where it is not staged."""
+        return syscalls.open_below(path, self.root_of(path))
+
+    def ensure_directory(self, path: str) -> None:
+        """A directory of the tree that this worker can write into."""
+        with syscalls.parent_of(path, self.tree) as (parent, name):
+            try:
+                fd = syscalls.ensure_directory(name, parent)
+            except NotADirectoryError:  # a file of an earlier listing
+                os.unlink(name, dir_fd=parent)
+                fd = syscalls.ensure_directory(name, parent)
+            with syscalls.held(fd):
+                os.fchmod(fd, 0o700)
+
+    @contextlib.contextmanager
+    def part(self) -> ty.Iterator[int]:
+        """A new, empty file; gone at the end of the block unless it was kept."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(_PART, dir_fd=self.top)
+        with syscalls.held(syscalls.create_file(_PART, self.top)) as fd:
+            try:
+                yield fd
+            finally:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(_PART, dir_fd=self.top)
+
+    def keep_part(self, path: str) -> None:
+        """The part is complete: it is the staged ``path`` from now on."""
+        with syscalls.parent_of(path, self.root_of(path)) as (parent, name):
+            with contextlib.suppress(NotADirectoryError):  # not there, or a file as expected
+                removal.remove_tree(name, parent)
+            os.rename(_PART, name, src_dir_fd=self.top, dst_dir_fd=parent)
+
+    def keep_part_as(self, name: str) -> None:
+        """The part becomes a record or another file of the area itself."""
+        os.rename(_PART, name, src_dir_fd=self.top, dst_dir_fd=self.top)
+
+    def remove(self, path: str) -> None:
+        """A staged file or directory is gone."""
+        with (contextlib.suppress(FileNotFoundError),
+              syscalls.parent_of(path, self.root_of(path)) as (parent, name)):
+            try:
+                os.unlink(name, dir_fd=parent)
+            except (IsADirectoryError, PermissionError):
+                removal.remove_tree(name, parent)
+
+    def paths(self) -> list[str]:
+        """All that is staged, parents first."""
+        return list(_below(self.tree)) + list(_below(self.console))
+
+    def write_record(self, name: str, content: bytes) -> None:
+        """Replace a small file of the area as a whole."""
+        with self.part() as fd:
+            sparse.write_all(fd, content, 0)
+            self.keep_part_as(name)
+
+    def read_record(self, name: str) -> bytes | None:
+        fd = syscalls.open_below(name, self.top)
+        if fd is None:
+            return None
+        with syscalls.held(fd):
+            return os.pread(fd, os.fstat(fd).st_size, 0)
+
+    def sync(self) -> None:
+        """Everything in the area is durable."""
+        for root in (self.tree, self.console):
+            for path in _below(root):
+                _sync_one(path, root)
+            os.fsync(root)
+        for name in os.listdir(self.top):
+            _sync_one(name, self.top)
+        os.fsync(self.top)
+
+    def _hold(self, fd: int) -> int:
+        self._held.callback(os.close, fd)
+        return fd
+
+
+def _below(fd: int, prefix: str = "") -> ty.Iterator[str]:
+    for name in sorted(os.listdir(fd)):
+        yield prefix + name
+        if stat.S_ISDIR(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode):
+            with syscalls.held(syscalls.open_directory(name, fd)) as inner:
+                yield from _below(inner, f"{prefix}{name}/")
+
+
+def _sync_one(path: str, root: int) -> None:
+    with syscalls.parent_of(path, root) as (parent, name):
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+        with syscalls.held(os.open(name, flags, dir_fd=parent)) as fd:
+            os.fsync(fd)

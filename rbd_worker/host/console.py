@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The console's history moves with the guest, as rotated logs.
+
+QEMU empties ``console.log`` when it starts, so the source's log cannot be put
+there; it becomes ``console.log.0`` (or the next number that is free), and its
+older ones follow.  Nova's console reader, made for virtlogd's rotation, reads
+``console.log``, then ``.0``, ``.1``, ..., newest first, until one is missing.
+
+The destination's own logs are never touched.  A small plan is written before
+the first rename, and the names are filled from the newest on, so that a kill
+between any two renames leaves an unbroken history that is continued later.
+"""
+
+import logging
+import os
+import secrets
+import stat
+import typing as ty
+
+import msgspec
+
+from rbd_worker import errors
+from rbd_worker.host import arrivals, digest, sparse, syscalls
+from rbd_worker.host.area import Area
+from rbd_worker.host.instances import PinnedDirectory
+from rbd_worker.host.staging import Staging
+
+LOG = logging.getLogger(__name__)
+
+_PLAN = "history.json"
+_PIECE = "history."
+#: Times that the destination may rotate its own log while history is placed.
+_ATTEMPTS = 8
+
+
+class _Log(msgspec.Struct, frozen=True):
+    """One staged console log."""
+
+    name: str
+    size: int
+    digest: str
+
+
+class _Plan(msgspec.Struct, frozen=True):
+    """Pieces (files of the staging area), newest first, from ``console.log.<first>`` on.
+
+    :ivar sources: name and digest of the source's logs that are in the pieces.
+    """
+
+    first: int
+    pieces: tuple[str, ...]
+    sources: dict[str, str]
+
+
+def place_history(directory: PinnedDirectory, staged: Staging, *, keep: int,
+                  max_bytes: int) -> dict[str, str]:
+    """Every staged console log is a rotated log of ``directory``, durably; its digests.
+
+    :param keep: most rotated logs; older ones are joined into the oldest.
+    :param max_bytes: most bytes in rotated logs; the oldest bytes leave first.
+    :raises errors.DirectoryChanged: the destination rotates its log all the time.
+    """
+    with syscalls.translated(directory.label), staged.opened() as area:
+        logs = _staged_logs(area)
+        plan = _carried_out(_read_plan(area), area, directory)
+        there = set(plan.sources.values()) | _digests_of_rotated(directory, logs)
+        left = [log for log in logs if log.size and log.digest not in there]
+        if left:
+            _carried_out(_planned(left, plan, area, directory, keep, max_bytes), area, directory)
+        os.fsync(directory.fd)
+    return {log.name: log.digest for log in logs}
+
+
+def _staged_logs(area: Area) -> list[_Log]:
+    """Newest first."""
+    logs = []
+    for name in sorted(os.listdir(area.console), key=arrivals.rotation):
+        fd = area.open_file(name)
+        if fd is not None:
+            with syscalls.held(fd):
+                size = os.fstat(fd).st_size
+                logs.append(_Log(name, size, digest.of(fd, size)))
+    return logs
+
+
+# -- what the destination has ------------------------------------------------
+
+
+def _rotated(directory: PinnedDirectory) -> list[str]:
+    """Names of the destination's rotated logs, whatever they are."""
+    return [name for name in os.listdir(directory.fd) if arrivals.rotation(name) >= 0]
+
+
+def _next_free(directory: PinnedDirectory) -> int:
+    return 1 + max((arrivals.rotation(name) for name in _rotated(directory)), default=-1)
+
+
+def _size_of_rotated(directory: PinnedDirectory) -> int:
+    total = 0
+    for name in _rotated(directory):
+        status = os.stat(name, dir_fd=directory.fd, follow_symlinks=False)
+        total += status.st_size if stat.S_ISREG(status.st_mode) else 0
+    return total
+
+
+def _digests_of_rotated(directory: PinnedDirectory, logs: ty.Iterable[_Log]) -> set[str]:
+    """Of those that may be one of ``logs``: placed earlier, and the plan is gone."""
+    sizes = {log.size for log in logs if log.size}
+    found = set()
+    for name in _rotated(directory):
+        fd = syscalls.open_below(name, directory.fd)
+        if fd is not None:
+            with syscalls.held(fd):
+                size = os.fstat(fd).st_size
+                if size in sizes:
+                    found.add(digest.of(fd, size))
+    return found
+
+
+# -- the plan ----------------------------------------------------------------
+
+
+def _planned(logs: list[_Log], before: _Plan, area: Area, directory: PinnedDirectory,
+             keep: int, max_bytes: int) -> _Plan:
+    """Make the pieces and write the plan."""
+    first = _next_free(directory)
+    room = max(0, max_bytes - _size_of_rotated(directory))
+    parts = _within(logs, room, directory)
+    slots = max(1, keep - first)
+    groups = [[part] for part in parts[:slots - 1]] + [parts[slots - 1:]]
+    pieces = []
+    token = secrets.token_hex(4)  # never a name of an earlier plan, which would take it as its own
+    for number, group in enumerate(filter(None, groups)):
+        name = f"{_PIECE}{token}.{number}"
+        _make_piece(name, group, area)
+        pieces.append(name)
+    plan = _Plan(first, tuple(pieces), before.sources | {log.name: log.digest for log in logs})
+    area.write_record(_PLAN, msgspec.json.encode(plan))
+    return plan
+
+
+def _within(logs: list[_Log], room: int, directory: PinnedDirectory) -> list[tuple[_Log, int]]:
+    """Logs and where to begin in each, as far as there is room; newest first."""
+    parts = []
+    for log in logs:
+        begin = max(0, log.size - room)
+        if begin < log.size:
+            parts.append((log, begin))
+        room -= log.size - begin
+    left_out = sum(log.size for log in logs) - sum(log.size - begin for log, begin in parts)
+    if left_out:
+        LOG.warning("[instance: %s] the oldest %d bytes of the console history were left out: "
+                    "[rbd_worker] console_history_mib is used up", directory.instance, left_out)
+    return parts
+
+
+def _make_piece(name: str, group: list[tuple[_Log, int]], area: Area) -> None:
+    """A file of the area with the group's content, oldest first, with the newest one's owner."""
+    newest, _ = group[0]
+    with area.part() as part:
+        offset = 0
+        for log, start in reversed(group):
+            with syscalls.held(_opened(log, area)) as fd:
+                sparse.copy(fd, part, start, log.size, offset)
+            offset += log.size - start
+        os.ftruncate(part, offset)
+        with syscalls.held(_opened(newest, area)) as fd:
+            _copy_owner(fd, part)
+        os.fsync(part)
+        area.keep_part_as(name)
+
+
+def _opened(log: _Log, area: Area) -> int:
+    fd = area.open_file(log.name)
+    if fd is None:
+        raise errors.DirectoryChanged(path=log.name, reason="it is not staged any more")
+    return fd
+
+
+def _copy_owner(fd: int, part: int) -> None:
+    status = os.fstat(fd)
+    if (status.st_uid, status.st_gid) != (os.geteuid(), os.getegid()):
+        os.fchown(part, status.st_uid, status.st_gid)
+    os.fchmod(part, stat.S_IMODE(status.st_mode))
+    os.utime(part, ns=(status.st_mtime_ns, status.st_mtime_ns))
+
+
+def _read_plan(area: Area) -> _Plan:
+    content = area.read_record(_PLAN)
+    return _Plan(0, (), {}) if content is None else msgspec.json.decode(content, type=_Plan)
+
+
+def _carried_out(plan: _Plan, area: Area, directory: PinnedDirectory) -> _Plan:
+    """Rename what is still in the area; a piece that is gone from there was renamed before."""
+    for _ in range(_ATTEMPTS):
+        waiting = [(number, piece) for number, piece in enumerate(plan.pieces)
+                   if syscalls.identity(piece, area.top) is not None]
+        try:
+            for number, piece in waiting:
+                syscalls.move_file_noreplace(piece, area.top,
+                                             f"console.log.{plan.first + number}", directory.fd)
+            return plan
+        except FileExistsError:  # the destination rotated its own log meanwhile
+            left = [piece for _, piece in waiting
+                    if syscalls.identity(piece, area.top) is not None]
+            plan = _Plan(_next_free(directory), tuple(left), plan.sources)
+            area.write_record(_PLAN, msgspec.json.encode(plan))
+    raise errors.DirectoryChanged(path=directory.label, reason="its console log is rotated "
+                                                               "all the time")

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Remove a whole tree of this worker's own area, without following anything.
+
+Made for trees of any depth and size: a directory inside is first renamed up
+to the top, then emptied in its turn, so that neither the stack nor the number
+of descriptors grows with the depth.  What was begun can be continued.
+"""
+
+import contextlib
+import itertools
+import os
+
+from rbd_worker.host import syscalls
+
+
+def remove_tree(name: str, dir_fd: int) -> bool:
+    """Remove the directory ``name`` and all in it; False where there is none.
+
+    :raises OSError: something in it cannot be removed (a mount point, an
+        immutable file); the rest may be gone already.
+    """
+    try:
+        top = _open_for_removal(name, dir_fd)
+    except FileNotFoundError:
+        return False
+    with syscalls.held(top):
+        numbers = itertools.count()
+        inner = _emptied(top, top, numbers)
+        while inner:
+            child = inner.pop()
+            with syscalls.held(_open_for_removal(child, top)) as fd:
+                inner += _emptied(fd, top, numbers)
+            os.rmdir(child, dir_fd=top)
+    os.rmdir(name, dir_fd=dir_fd)
+    return True
+
+
+def _emptied(fd: int, top: int, numbers: "itertools.count[int]") -> list[str]:
+    """Empty one directory; the names under which its directories now are in ``top``."""
+    with os.scandir(fd) as listing:
+        entries = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in listing]
+    moved = []
+    for name, is_directory in entries:
+        if not is_directory:
+            os.unlink(name, dir_fd=fd)
+        elif fd == top:
+            moved.append(name)
+        else:
+            moved.append(_moved_up(name, fd, top, numbers))
+    return moved
+
+
+def _moved_up(name: str, fd: int, top: int, numbers: "itertools.count[int]") -> str:
+    _make_writable(name, fd)  # moving a directory writes into it
+    while True:
+        new_name = f".{next(numbers)}"
+        if syscalls.identity(new_name, top) is None:
+            os.rename(name, new_name, src_dir_fd=fd, dst_dir_fd=top)
+            return new_name
+
+
+def _open_for_removal(name: str, dir_fd: int) -> int:
+    _make_writable(name, dir_fd)
+    return syscalls.open_directory(name, dir_fd)
+
+
+def _make_writable(name: str, dir_fd: int) -> None:
+    flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    with (syscalls.held(os.open(name, flags, dir_fd=dir_fd)) as seen,
+          contextlib.suppress(PermissionError)):
+        os.chmod(f"/proc/self/fd/{seen}", 0o700)

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Copies of a coming guest's files, in ``.rbd-worker/staging/<uuid>/``.
+
+Nothing in here is the only copy of anything, so all of it may be dropped at
+any moment.  Each operation can be repeated after a kill at any point: what is
+staged is known by its digest, what was promoted by device and inode, and the
+list of files is kept beside them for the case that the source cannot tell it
+again.
+"""
+
+import logging
+import os
+
+import msgspec
+
+from rbd_worker import errors, model
+from rbd_worker.host import arrivals, placing, removal, syscalls, walk
+from rbd_worker.host.area import TREE, Area
+from rbd_worker.host.instances import Instances, PinnedDirectory
+from rbd_worker.host.owners import Owners
+from rbd_worker.host.placing import Placed
+from rbd_worker.host.receiving import Fetch, Receiver
+from rpcapi.payloads import FileEntry
+
+LOG = logging.getLogger(__name__)
+
+__all__ = ["Fetch", "Placed", "Staging"]
+
+_STAGING = "staging"
+_MANIFEST = "manifest.json"
+_PROMOTED = "promoted.json"
+
+
+class _Manifest(msgspec.Struct, frozen=True):
+    root: FileEntry
+    entries: tuple[FileEntry, ...]
+
+
+class Staging:
+    """Used by one thread at a time for one instance; holds nothing open in between."""
+
+    def __init__(self, directories: Instances, instance: str) -> None:
+        self.instance = model.canonical_uuid(instance)
+        self._directories = directories
+        self._label = f"staging of {instance}"
+
+    def ensure(self, root: FileEntry, entries: tuple[FileEntry, ...], fetch: Fetch,
+               standing: PinnedDirectory | None = None) -> dict[str, str]:
+        """Each file is staged, or stands in ``standing`` under its path; paths and digests.
+
+        What is there already is not asked for again.
+
+        :raises errors.BadInput: the peer's list or content breaks the contract.
+        :raises errors.NoSpace: what was staged in this attempt is gone again.
+        :raises errors.DigestMismatch: the peer's file has changed meanwhile.
+        """
+        limits = self._directories.limits
+        arrivals.check(root, entries, limits)
+        with syscalls.translated(self._label), self.opened() as area:
+            self._check_space(area, entries)
+            receiver = Receiver(area, self.instance, limits, fetch, standing)
+            try:
+                _receive(area, receiver, entries)
+                _write_manifest(area, _Manifest(root, tuple(map(_without_content, entries))))
+            except OSError as e:
+                failure = syscalls.translate(self._label, e)
+                if isinstance(failure, errors.NoSpace):
+                    for path in receiver.made:
+                        area.remove(path)
+                raise failure from e
+        return {entry.path: entry.digest for entry in entries if entry.kind == "file"}
+
+    def entries(self) -> tuple[FileEntry, ...]:
+        """The files as the source told them last, without content; empty if it never did."""
+        with syscalls.translated(self._label), self.opened() as area:
+            return _manifest(area).entries
+
+    def keep_only(self, paths: set[str]) -> None:
+        """Nothing else is staged any more."""
+        with syscalls.translated(self._label), self.opened() as area:
+            for path in area.paths():
+                if path not in paths:
+                    area.remove(path)
+            manifest = _manifest(area)
+            kept = tuple(e for e in manifest.entries if e.path in paths)
+            if kept != manifest.entries:
+                _write_manifest(area, _Manifest(manifest.root, kept))
+
+    def sync(self) -> None:
+        """What is staged survives a power failure."""
+        with syscalls.translated(self._label), self.opened() as area:
+            area.sync()
+
+    def promote(self) -> syscalls.Identity:
+        """The staged tree is the instance directory, console logs held back; device and inode.
+
+        Not forced to disk: a power failure takes the arriving guest along,
+        and the migration turns back.
+
+        :raises errors.DirectoryExists: another directory stands there.
+        """
+        with (syscalls.translated(self._label), self.opened() as area,
+              self._directories.opened() as base):
+            standing = syscalls.identity(self.instance, base)
+            if standing is not None and standing == _promoted(area):
+                return standing
+            Owners().apply(area.tree, _manifest(area).root)
+            identity = os.fstat(area.tree).st_dev, os.fstat(area.tree).st_ino
+            area.write_record(_PROMOTED, msgspec.json.encode(identity))
+            try:
+                syscalls.rename_noreplace(TREE, area.top, self.instance, base)
+            except FileExistsError as e:
+                raise errors.DirectoryExists(
+                    path=f"{self._directories.path}/{self.instance}") from e
+            return identity
+
+    def place(self, directory: PinnedDirectory, entries: tuple[FileEntry, ...],
+              known: dict[str, str]) -> Placed:
+        """Put what is staged into the standing directory, console logs left out.
+
+        :param known: path and digest of what this worker placed there before;
+            such a file, unmodified, gives way to what the source has now.
+        """
+        with syscalls.translated(directory.label), self.opened() as area:
+            return placing.Placer(area, directory, known).place(entries)
+
+    def drop(self) -> None:
+        """Nothing of the instance is staged."""
+        with (syscalls.translated(self._label),
+              syscalls.held(self._directories.area(_STAGING)) as staging):
+            removal.remove_tree(self.instance, staging)
+
+    def opened(self) -> Area:
+        """The area itself, made if it is missing."""
+        with syscalls.held(self._directories.area(_STAGING)) as staging:
+            return Area(self.instance, staging)
+
+    def _check_space(self, area: Area, entries: tuple[FileEntry, ...]) -> None:
+        """Only what came with the message has a known amount of data; the rest shows later."""
+        announced = sum(e.size - e.inline_from for e in entries if e.inline is not None)
+        free = os.fstatvfs(area.top)
+        if announced > free.f_bavail * free.f_frsize:
+            raise errors.NoSpace(path=self._label)
+
+
+def _receive(area: Area, receiver: Receiver, entries: tuple[FileEntry, ...]) -> None:
+    directories = [entry for entry in entries if entry.kind == "directory"]
+    os.fchmod(area.tree, 0o700)  # an attempt to promote may have given it another mode
+    for entry in directories:
+        area.ensure_directory(entry.path)
+    for entry in entries:
+        if entry.kind == "file":
+            receiver.ensure_file(entry)
+    for entry in reversed(directories):  # inner ones first: they change the outer one's time
+        with (syscalls.parent_of(entry.path, area.tree) as (parent, name),
+              syscalls.held(syscalls.open_directory(name, parent)) as fd):
+            receiver.owners.apply(fd, entry)
+
+
+def _without_content(entry: FileEntry) -> FileEntry:
+    return msgspec.structs.replace(entry, inline=None, inline_from=0)
+
+
+def _write_manifest(area: Area, manifest: _Manifest) -> None:
+    area.write_record(_MANIFEST, msgspec.json.encode(manifest))
+
+
+def _manifest(area: Area) -> _Manifest:
+    content = area.read_record(_MANIFEST)
+    if content is None:
+        return _Manifest(walk.EMPTY_ROOT, ())
+    return msgspec.json.decode(content, type=_Manifest)
+
+
+def _promoted(area: Area) -> syscalls.Identity | None:
+    content = area.read_record(_PROMOTED)
+    return None if content is None else msgspec.json.decode(content, type=syscalls.Identity)

@@ -1,0 +1,264 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The files of one instance directory, held by descriptors and told to a peer.
+
+Once pinned, a file stays readable whatever happens to its name: nova-compute
+may rename the directory and delete it while the peer still pulls from here.
+``refresh`` looks again: what grew is digested anew, a log that was rotated is
+followed to its new name, what is new is added, and what vanished stays as it
+was, because vanishing is what a migration's end does to a source.
+"""
+
+import contextlib
+import dataclasses
+import os
+import threading
+import types
+import typing as ty
+import zlib
+
+import msgspec
+
+from rbd_worker import errors
+from rbd_worker.host import digest, listing, sparse, syscalls
+from rbd_worker.host.instances import Limits, PinnedDirectory
+from rbd_worker.host.owners import Owners
+from rpcapi import payloads
+from rpcapi.payloads import Chunk, FileEntry
+
+#: The root of an instance that has no directory.
+EMPTY_ROOT = FileEntry(path=".", kind="directory", mode=0o755, uid=os.geteuid(),
+                       gid=os.getegid(), mtime_ns=0)
+
+#: Fast, and enough for logs; what does not shrink is sent as it is.
+_LEVEL = 1
+_SAMPLE = 4096
+#: Looks at a directory that changes while it is read.
+_ATTEMPTS = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class _Pinned:
+    """One entry and, for a file, its descriptor and what was true when it was digested."""
+
+    entry: FileEntry
+    found: listing.Found
+
+
+def pin_files(directory: PinnedDirectory, limits: Limits) -> "PinnedFiles":
+    """Hold every file of ``directory`` and digest it; the directory may be closed afterwards.
+
+    :raises errors.UnsafeDirectory: something in it is not carried.
+    :raises errors.DirectoryTooLarge: with the option that says so.
+    :raises errors.DirectoryChanged: it does not hold still; worth another attempt.
+    """
+    return PinnedFiles(os.dup(directory.fd), directory.label, limits)
+
+
+class PinnedFiles:
+    """Thread-safe; each file's content is told as of the last look."""
+
+    def __init__(self, root_fd: int, label: str, limits: Limits) -> None:
+        self._root_fd = root_fd
+        self._label = label
+        self._limits = limits
+        self._refreshing = threading.Lock()
+        self._lock = threading.Lock()  # of what follows; never held while reading
+        self._closed = False
+        self._pinned: dict[str, _Pinned] = {}
+        self._sizes: dict[str, int] = {}  # of content told earlier, by digest
+        self._root = EMPTY_ROOT
+        try:
+            self.refresh()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def root(self) -> FileEntry:
+        """The directory itself; its path is ``.``."""
+        return self._root
+
+    @property
+    def entries(self) -> tuple[FileEntry, ...]:
+        """All files and directories, parents first."""
+        with self._lock:
+            return tuple(pinned.entry for pinned in self._pinned.values())
+
+    def refresh(self) -> None:
+        """Look at the directory again.
+
+        :raises errors.UnsafeDirectory, errors.DirectoryTooLarge, errors.DirectoryChanged:
+            as ``pin_files``; what was pinned stays as it was.
+        """
+        for attempt in range(_ATTEMPTS):
+            try:
+                return self._refresh()
+            except errors.DirectoryChanged:
+                if attempt + 1 == _ATTEMPTS:
+                    raise
+
+    def entries_inline(self, known: ty.Mapping[str, str]) -> tuple[FileEntry, ...]:
+        """All entries; those that the peer cannot know carry their content.
+
+        :param known: path and digest of what the peer has.  What it has is not
+            sent again; of a file that only grew since it was told, the tail is.
+        :returns: entries with at most ``limits.inline_bytes`` of content,
+            smallest first; the peer pulls what is left.
+        """
+        entries = {entry.path: entry for entry in self.entries}
+        wanted = []
+        for entry in entries.values():
+            if entry.kind == "file" and known.get(entry.path) != entry.digest:
+                begin = self._known_part(entry, known.get(entry.path, ""))
+                wanted.append((entry.size - begin, begin, entry.path))
+        room = self._limits.inline_bytes
+        for length, begin, path in sorted(wanted):
+            room -= length
+            if room < 0:
+                break
+            entry = entries[path]
+            content = self._compressed(path, begin, entry.size)
+            entries[path] = msgspec.structs.replace(entry, inline=content, inline_from=begin)
+        with self._lock:
+            self._sizes.update((e.digest, e.size) for e in entries.values())
+        return tuple(entries.values())
+
+    def read_chunk(self, path: str, offset: int) -> Chunk:
+        """A piece of a file from ``offset``, and where its data goes on behind it.
+
+        :raises errors.BadInput: no such file, or no such offset in it.
+        """
+        with self._borrowed(path) as (fd, size):
+            if not 0 <= offset < size:
+                raise errors.BadInput(what=f"offset {offset}",
+                                      reason=f"{path} has {size} bytes")
+            end = offset
+            if sparse.next_data(fd, offset, size) == offset:
+                end = min(offset + payloads.CHUNK_BYTES, size)
+            data = sparse.read_exactly(fd, end - offset, offset)
+            return Chunk(offset=offset, data=_zipped(data), next=sparse.next_data(fd, end, size))
+
+    def close(self) -> None:
+        """Let go of everything; safe to repeat."""
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                os.close(self._root_fd)
+                listing.close(pinned.found for pinned in self._pinned.values())
+                self._pinned = {}
+
+    def __enter__(self) -> ty.Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: types.TracebackType | None) -> None:
+        self.close()
+
+    # -- inside --------------------------------------------------------------
+
+    def _refresh(self) -> None:
+        with self._refreshing, contextlib.ExitStack() as unwanted:
+            with self._lock:
+                self._check_open()
+                root = os.dup(self._root_fd)
+            with syscalls.held(root):
+                found = listing.scan(root, self._label, self._limits)
+                unwanted.callback(listing.close, found)
+                self._take(found, os.fstat(root), unwanted)
+
+    def _take(self, found: list[listing.Found], root: os.stat_result,
+              unwanted: contextlib.ExitStack) -> None:
+        """Digest what is new or changed and put it in the place of what was pinned."""
+        owners = Owners()
+        before = {p.found.identity: p for p in self._pinned.values()}
+        fresh = {each.path: _described(each, before.get(each.identity), owners)
+                 for each in found}
+        self._keep_vanished(fresh)
+        with self._lock:
+            self._check_open()
+            kept = {p.found.fd for p in fresh.values()}
+            old, self._pinned = self._pinned, dict(sorted(
+                fresh.items(), key=lambda item: item[0].split("/")))
+            if root.st_nlink or self._root is EMPTY_ROOT:  # a deleted one has lost its times
+                self._root = owners.describe(".", root, "")
+            unwanted.pop_all()
+            listing.close(p.found for p in old.values() if p.found.fd not in kept)
+
+    def _keep_vanished(self, fresh: dict[str, _Pinned]) -> None:
+        """Keep what no name leads to any more, unless something else took its name."""
+        seen = {p.found.identity for p in fresh.values()}
+        for path, pinned in self._pinned.items():
+            is_unseen = pinned.found.identity not in seen
+            if path in fresh:
+                if is_unseen and pinned.found.fd >= 0 and os.fstat(pinned.found.fd).st_nlink:
+                    # renamed to where this listing had already looked
+                    raise errors.DirectoryChanged(path=f"{self._label}/{path}",
+                                                  reason="it was renamed meanwhile")
+            elif is_unseen and _parents_stand(path, fresh):
+                fresh[path] = pinned
+                for above in _above(path):
+                    fresh.setdefault(above, self._pinned[above])
+
+    def _known_part(self, entry: FileEntry, known: str) -> int:
+        """How many bytes from the beginning the peer has; 0 where that is not certain."""
+        with self._lock:
+            size = self._sizes.get(known, 0)
+        if not 0 < size < entry.size:
+            return 0
+        with self._borrowed(entry.path) as (fd, _):
+            return size if digest.of(fd, size) == known else 0
+
+    def _compressed(self, path: str, begin: int, end: int) -> bytes:
+        with self._borrowed(path) as (fd, _):
+            return _zipped(sparse.read_exactly(fd, end - begin, begin))
+
+    @contextlib.contextmanager
+    def _borrowed(self, path: str) -> ty.Iterator[tuple[int, int]]:
+        """A descriptor of its own, so that nobody can close it during the block, and the size."""
+        with self._lock:
+            self._check_open()
+            pinned = self._pinned.get(path)
+            if pinned is None or pinned.found.fd < 0:
+                raise errors.BadInput(what="a path", reason=f"no file {path[:256]!r} is pinned")
+            fd = os.dup(pinned.found.fd)
+        with syscalls.held(fd), syscalls.translated(f"{self._label}/{path}"):
+            yield fd, pinned.entry.size
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise errors.BadInput(what=self._label, reason="its files are not pinned any more")
+
+
+def _described(found: listing.Found, before: _Pinned | None, owners: Owners) -> _Pinned:
+    """The entry of what was found; digested only where it may have changed."""
+    if found.fd < 0:
+        return _Pinned(owners.describe(found.path, found.status, ""), found)
+    if before is not None and _is_unchanged(before.found.status, found.status):
+        return _Pinned(owners.describe(found.path, found.status, before.entry.digest), found)
+    with syscalls.translated(found.path):
+        content = digest.of(found.fd, found.status.st_size)
+    return _Pinned(owners.describe(found.path, found.status, content), found)
+
+
+def _is_unchanged(before: os.stat_result, now: os.stat_result) -> bool:
+    """By size and times: what is only appended to always shows in the size."""
+    return ((before.st_size, before.st_mtime_ns, before.st_ctime_ns)
+            == (now.st_size, now.st_mtime_ns, now.st_ctime_ns))
+
+
+def _parents_stand(path: str, fresh: ty.Mapping[str, _Pinned]) -> bool:
+    """False where a file took the place of a directory above ``path``."""
+    return all(fresh[above].entry.kind == "directory"
+               for above in _above(path) if above in fresh)
+
+
+def _above(path: str) -> list[str]:
+    """The directories that hold ``path``, outermost first."""
+    parts = path.split("/")
+    return ["/".join(parts[:count]) for count in range(1, len(parts))]
+
+
+def _zipped(data: bytes) -> bytes:
+    sample = zlib.compress(data[:_SAMPLE], _LEVEL)
+    level = _LEVEL if len(sample) < 0.9 * min(len(data), _SAMPLE) else 0
+    return zlib.compress(data, level)
