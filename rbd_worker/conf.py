@@ -204,6 +204,7 @@ def settings(conf: cfg.ConfigOpts) -> Settings:
     :raises errors.BadConfiguration: naming the option and what to do.
     """
     _refuse_unknown_names(conf)
+    _refuse_unfit_values(conf)
     own = conf.rbd_worker
     try:
         host = model.host_name(conf.host)
@@ -270,6 +271,22 @@ def _absolute(option: str, value: str) -> str:
         raise errors.BadConfiguration(option=option, reason=f"{value!r} is not an absolute path",
                                       fix="Give a path that begins with /")
     return value
+
+
+def _refuse_unfit_values(conf: cfg.ConfigOpts) -> None:
+    """oslo.config looks at a file's value only when it is read: read them all here."""
+    groups = {"": NOVA_OPTS, "libvirt": NOVA_LIBVIRT_OPTS, "vnc": NOVA_VNC_OPTS,
+              "rbd_worker": WORKER_OPTS}
+    for group, options in groups.items():
+        values = conf[group] if group else conf
+        for option in options:
+            try:
+                values[option.dest]
+            except (cfg.ConfigFileValueError, cfg.TemplateSubstitutionError) as e:
+                raise errors.BadConfiguration(
+                    option=f"[{group or 'DEFAULT'}] {option.name}",
+                    reason=str(e).rpartition("is not valid: ")[2],
+                    fix=f"Correct it, or remove it for the default ({option.default})") from e
 
 
 def _refuse_unknown_names(conf: cfg.ConfigOpts) -> None:

@@ -64,11 +64,7 @@ class Worker:
 
     def _ports(self, transport: oslo_messaging.Transport) -> task.Ports:
         settings = self.settings
-        limits = instances.Limits(
-            max_files=settings.max_files, max_depth=settings.max_depth,
-            max_data_bytes=settings.max_data_bytes, max_file_bytes=settings.max_file_bytes,
-            inline_bytes=settings.inline_bytes)
-        directories = instances.Instances(settings.instances_path, limits)
+        directories = instances.of(settings)
         others = peers.Peers(rpc_client.Client(transport, settings.rpc_version_cap),
                              settings.host)
         shutdown = threading.Event()

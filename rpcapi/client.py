@@ -3,9 +3,15 @@
 
 Every call has a time limit of its own and asks the server for heartbeats
 (``call_monitor_timeout``), so that a dead peer is noticed in seconds although
-a large copy may take minutes.
+a large copy may take minutes.  A host where no worker ever ran is noticed at
+once, because messages have to be routable (``at_least_once``).
+
+What oslo.messaging raises depends on its driver and on the class at the other
+end: an exception of ours arrives with the peer's traceback in its text, a
+built-in one as itself, others as ``RemoteError``.  All of that ends here.
 """
 
+import contextlib
 import typing as ty
 
 import oslo_messaging
@@ -20,6 +26,15 @@ MONITOR_SECONDS = 5
 ASK_SECONDS = 5
 #: Seconds for a call that may move files.
 COPY_SECONDS = 3600
+#: Attempts to publish after the first; oslo.messaging's default is to try for ever.
+PUBLISH_RETRIES = 1
+
+#: A host's name that cannot be one.
+_NOBODY = "-"
+
+_ANSWERS = (errors.PeerRefused, errors.PeerBusy, errors.PeerUndecided)
+#: The server's complaints, as class names where they come from another process.
+_UNKNOWN_THERE = ("UnsupportedVersion", "NoSuchMethod")
 
 P = ty.TypeVar("P", bound=payloads.Payload)
 
@@ -50,7 +65,9 @@ class Client:
         target = oslo_messaging.Target(
             exchange=rpcapi.EXCHANGE, topic=rpcapi.TOPIC, version=rpcapi.VERSION)
         self._client = oslo_messaging.get_rpc_client(
-            transport, target, version_cap=version_cap)
+            transport, target, version_cap=version_cap, retry=PUBLISH_RETRIES,
+            transport_options=oslo_messaging.TransportOptions(at_least_once=True))
+        self._reached_broker = False
 
     def describe(self, host: str) -> payloads.Description:
         """Who runs on ``host``. Since 1.0."""
@@ -89,25 +106,55 @@ class Client:
     def _call(self, host: str, method: str, reply: type[P], seconds: float,
               request: payloads.Payload | None = None, version: str = "1.0") -> P:
         if not self._client.can_send_version(version):
-            raise TooNew(f"{method} needs {version}")
+            raise TooNew(f"{method} needs {version}, which the version cap forbids")
         prepared = self._client.prepare(
             server=host, version=version, timeout=seconds,
             call_monitor_timeout=MONITOR_SECONDS if seconds > MONITOR_SECONDS else None)
         arguments = {} if request is None else {"request": request.to_wire()}
-        try:
+        with _translated(method, version):
+            self._reach_broker()
             answer = prepared.call({}, method, **arguments)
-        except oslo_messaging.MessagingTimeout as e:
-            raise Unreachable(f"no answer to {method} in time") from e
-        except (oslo_messaging.MessageDeliveryFailure,
-                oslo_messaging.MessageUndeliverable) as e:
-            raise Unreachable(f"{method} could not be delivered") from e
-        except oslo_messaging.RPCVersionCapError as e:
-            raise TooNew(str(e)) from e
-        except oslo_messaging.RemoteError as e:
-            if e.exc_type in ("UnsupportedVersion", "NoSuchMethod"):
-                raise TooNew(f"{method} {version}: {e.exc_type}") from e
-            raise errors.PeerBusy(f"{method} failed there: {e.exc_type}") from e
         return reply.from_wire(answer)
+
+    def _reach_broker(self) -> None:
+        """Raise where RabbitMQ is away, once before the first call.
+
+        The first call opens the connection for replies, and oslo.messaging
+        waits for ever there.  A cast to nobody fails at once.
+        """
+        if self._reached_broker:
+            return
+        with contextlib.suppress(oslo_messaging.MessageUndeliverable):
+            self._client.prepare(server=_NOBODY).cast({}, "describe")
+        self._reached_broker = True
+
+
+@contextlib.contextmanager
+def _translated(method: str, version: str) -> ty.Iterator[None]:
+    try:
+        yield
+    except _ANSWERS as e:
+        raise _plain(e) from e
+    except oslo_messaging.MessagingTimeout as e:
+        raise Unreachable(f"no answer to {method} in time") from e
+    except oslo_messaging.MessageUndeliverable as e:
+        raise Unreachable("no worker was ever started there") from e
+    except (oslo_messaging.UnsupportedVersion, oslo_messaging.NoSuchMethod) as e:
+        raise TooNew(f"{method} {version} is not known there") from e
+    except oslo_messaging.RemoteError as e:
+        if e.exc_type in _UNKNOWN_THERE:
+            raise TooNew(f"{method} {version} is not known there") from e
+        raise errors.PeerBusy(f"{method} failed there: {e.exc_type}") from e
+    except Exception as e:  # a built-in one raised there, or any trouble with the broker
+        raise Unreachable(f"{method} failed: {type(e).__name__}") from e
+
+
+def _plain(answer: Exception) -> Exception:
+    """The same answer without the peer's traceback, which oslo.messaging adds to its text."""
+    for kind in _ANSWERS:
+        if isinstance(answer, kind):
+            return kind(*answer.args)
+    return answer
 
 
 def transport_for(conf: cfg.ConfigOpts) -> oslo_messaging.Transport:

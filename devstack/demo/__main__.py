@@ -33,8 +33,8 @@ def main() -> int:
     finally:
         lab.down()
     console.rule()
-    console.print(f"verdict: {'[green]everything is as it should be' if is_good else '[red]NOT as it should be'}[/]"
-                  f"  ({time.monotonic() - began:.0f} s, the lab is gone)")
+    said = "[green]everything is as it should be[/]" if is_good else "[red]NOT as it should be[/]"
+    console.print(f"verdict: {said}  ({time.monotonic() - began:.0f} s, the lab is gone)")
     return 0 if is_good else 1
 
 

@@ -113,8 +113,8 @@ class _Watch:
             rows.append(Row(entry.opened - self._began, host, f"begins as {role}"))
             for record in self._readers[role].records(entry.migration):
                 if record.state in ("done", "undone", "note"):
-                    rows.append(Row(record.at - self._began, host,
-                                    f"{record.step} {'' if record.state == 'note' else record.state}"))
+                    state = "" if record.state == "note" else f" {record.state}"
+                    rows.append(Row(record.at - self._began, host, record.step + state))
                 if (record.step, record.state) == ("ensure_destination_prepared", "done"):
                     prepared = (record.at - self._began) * 1000
                 if record.step == "ensure_guest_moved" and record.state == "done":

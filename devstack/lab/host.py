@@ -14,6 +14,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 import typing as ty
 
 from devstack.lab import errors, layout, network, processes
@@ -64,7 +65,8 @@ class Host:
         return [*self._enter(), "setsid", "--fork", *argv]
 
     def _enter(self) -> list[str]:
-        return ["nsenter", "-t", str(self.pid), *NAMESPACES, "--"]
+        # the root is named apart, since in a chroot it is not the mount namespace's own
+        return ["nsenter", "-t", str(self.pid), *NAMESPACES, "--root", "--wd", "--"]
 
     def run(self, argv: collections.abc.Sequence[str], check: bool = True,
             timeout: float = 60.0, input: str | bytes | None = None,
@@ -199,5 +201,19 @@ def leftover(root: pathlib.Path) -> list[int]:
 
 
 def end_all(root: pathlib.Path) -> None:
-    """End every host of the lab at ``root`` with all that runs there."""
-    processes.kill(leftover(root), lambda argv: _is_of_lab(argv, root))
+    """End every host of the lab at ``root`` with all that runs there.
+
+    Process 1 goes first and its parent then ends by itself: a parent that is
+    killed could not bury it.
+    """
+    def is_first(argv: list[str]) -> bool:
+        return _is_of_lab(argv, root) and not argv[0].endswith("unshare")
+
+    def is_any(argv: list[str]) -> bool:
+        return _is_of_lab(argv, root)
+
+    processes.kill(processes.find(is_first), is_first)
+    deadline = time.monotonic() + 2
+    while leftover(root) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    processes.kill(leftover(root), is_any)

@@ -10,7 +10,7 @@ import pathlib
 import shutil
 import typing as ty
 
-from devstack.lab import broker, ceph, compute, guests, layout, worker
+from devstack.lab import broker, ceph, compute, guests, layout, ssh, worker
 from devstack.lab.host import Host
 
 
@@ -112,6 +112,10 @@ class Lab:
     def start_worker(self, at: Host) -> worker.Worker:
         """Start rbd-worker there; call ``wait_ready()`` on what is returned."""
         return worker.start(at)
+
+    def enable_ssh(self) -> None:
+        """Let root log in from each compute host to the other, without a password."""
+        ssh.enable([each.host for each in self.computes])
 
     def install_hook(self, at: Host, text: str) -> None:
         """Make ``text`` libvirt's hook for guests; libvirtd sees a first hook at start only."""

@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The virtual environment: pinned versions, and Debian's rados and rbd linked in.
 
+constraints.txt is the complete list: pip is told not to look for more, since
+oslo.service still names eventlet, which must not be there (importing it would
+change how oslo.messaging runs its threads).
+
 A stamp holds a digest of everything that went in; as long as it is the same
 there is nothing to do and nothing is started.
 """
@@ -43,7 +47,8 @@ def ensure(checkout: pathlib.Path, log: pathlib.Path, partial: bool) -> None:
 
 def _digest(checkout: pathlib.Path) -> str:
     parts = [(checkout / name).read_bytes() for name in ("constraints.txt", "setup.py")]
-    parts += [sys.version.encode(), str(checkout).encode()]
+    # the ABI rather than the full version: a bug-fix release keeps the environment good
+    parts += [str(sysconfig.get_config_var("EXT_SUFFIX")).encode(), str(checkout).encode()]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
 
@@ -57,23 +62,23 @@ def _create(venv: pathlib.Path, log: pathlib.Path) -> None:
 
 def _install(checkout: pathlib.Path, venv: pathlib.Path, log: pathlib.Path,
              partial: bool) -> bool:
-    """Says whether everything is in."""
-    constraints = checkout / "constraints.txt"
-    pip = [str(venv / "bin/pip"), "--disable-pip-version-check", "--no-input", "install"]
-    # the second form of the same file pins what builds need (setuptools, wheel) too
-    pins = {"PIP_CONSTRAINT": str(constraints), "PIP_BUILD_CONSTRAINT": str(constraints)}
-    if _logged([*pip, "--editable", f"{checkout}[test]"], log, pins):
-        return True
-    if not partial:
+    """Install exactly what constraints.txt lists; says whether everything is in."""
+    pins = [line for line in (checkout / "constraints.txt").read_text().splitlines()
+            if "==" in line]
+    pip = [str(venv / "bin/pip"), "--disable-pip-version-check", "--no-input", "install",
+           "--no-deps"]
+    env = {"PIP_CONSTRAINT": str(checkout / "constraints.txt")}  # for what builds need, too
+    complete = _logged([*pip, *pins], log, env)
+    if not complete and partial:
+        print("libvirt-python could not be compiled (it needs libvirt-dev, pkg-config, "
+              "python3-dev and a compiler); going on without it", flush=True)
+        pins = [pin for pin in pins if not pin.startswith("libvirt-python")]
+        done = _logged([*pip, *pins], log, env)
+    else:
+        done = complete
+    if not (done and _logged([*pip, "--no-build-isolation", "--editable", str(checkout)], log)):
         raise CannotBuild("pip failed; " + _tail(log))
-    print("libvirt-python could not be compiled (it needs libvirt-dev, pkg-config, "
-          "python3-dev and gcc); going on without it", flush=True)
-    names = [line.split("==")[0] for line in constraints.read_text().splitlines()
-             if "==" in line and not line.startswith("libvirt-python")]
-    if not (_logged([*pip, *names], log, pins)
-            and _logged([*pip, "--no-deps", "--editable", str(checkout)], log, pins)):
-        raise CannotBuild("pip failed; " + _tail(log))
-    return False
+    return complete
 
 
 def _link_ceph_modules(venv: pathlib.Path) -> None:

@@ -46,7 +46,7 @@ class Control(app.App):
             "--config-file", action="append", metavar="FILE", default=[],
             help="as the worker's; may be given several times (default: "
                  f"{' and '.join(service.CONFIG_FILES)}, as far as they exist)")
-        return ty.cast(argparse.ArgumentParser, parser)
+        return parser
 
     def configure_logging(self) -> None:
         super().configure_logging()

@@ -14,7 +14,7 @@ class MigrationList(base.Lister):
     """List the newest migrations of this host, or those that are open."""
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
-        parser = ty.cast(argparse.ArgumentParser, super().get_parser(prog_name))
+        parser = super().get_parser(prog_name)
         parser.add_argument("--open", action="store_true",
                             help="only those that have not ended, unresolved ones included")
         parser.add_argument("--limit", type=int, default=50, metavar="N",
@@ -34,7 +34,7 @@ class MigrationShow(base.Lister):
     """Show one migration's records in order, with the milliseconds of each step."""
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
-        parser = ty.cast(argparse.ArgumentParser, super().get_parser(prog_name))
+        parser = super().get_parser(prog_name)
         parser.add_argument("migration", help="its UUID, as 'migration list' shows it")
         return parser
 
@@ -50,7 +50,8 @@ class MigrationShow(base.Lister):
 
 def _rows(entry: journal.Entry, records: list[journal.Record]) -> list[tuple[str, ...]]:
     role = entry.migration.role.value
-    rows = [(role, base.when(entry.opened), "", "(opened)", entry.migration.executor.value, "")]
+    rows: list[tuple[str, ...]] = [
+        (role, base.when(entry.opened), "", "(opened)", entry.migration.executor.value, "")]
     before = entry.opened
     for record in records:
         rows.append((role, base.when(record.at), f"{(record.at - before) * 1000:.0f}",

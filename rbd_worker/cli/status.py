@@ -17,7 +17,7 @@ class Status(base.ShowOne):
     """Show this host's worker, or with --host another one's."""
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
-        parser = ty.cast(argparse.ArgumentParser, super().get_parser(prog_name))
+        parser = super().get_parser(prog_name)
         parser.add_argument("--host", metavar="HOST", help="ask the worker of that host")
         return parser
 

@@ -4,6 +4,7 @@
 import argparse
 import typing as ty
 
+from rbd_worker import conf
 from rbd_worker.cli import base
 from rbd_worker.host import instances, trash
 
@@ -21,20 +22,16 @@ class TrashRestore(base.Command):
     """Put a removed directory back under instances_path; nothing is overwritten."""
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
-        parser = ty.cast(argparse.ArgumentParser, super().get_parser(prog_name))
+        parser = super().get_parser(prog_name)
         parser.add_argument("id", help="as 'trash list' shows it")
         return parser
 
     def take_action(self, parsed: argparse.Namespace) -> None:
         settings = self.control.settings
-        item = _trash(settings).restore(parsed.id)
-        print(f"restored {settings.instances_path}/{item.instance}", file=self.app.stdout)
+        _trash(settings).restore(parsed.id)
+        instance = parsed.id.partition(".")[0]
+        print(f"restored {settings.instances_path}/{instance}", file=self.app.stdout)
 
 
-def _trash(settings: ty.Any) -> trash.Trash:
-    limits = instances.Limits(
-        max_files=settings.max_files, max_depth=settings.max_depth,
-        max_data_bytes=settings.max_data_bytes, max_file_bytes=settings.max_file_bytes,
-        inline_bytes=settings.inline_bytes)
-    return trash.Trash(instances.Instances(settings.instances_path, limits),
-                       settings.trash_retention)
+def _trash(settings: conf.Settings) -> trash.Trash:
+    return trash.Trash(instances.of(settings), settings.trash_retention)

@@ -14,7 +14,7 @@ import stat
 import types
 import typing as ty
 
-from rbd_worker import errors, model
+from rbd_worker import conf, errors, model
 from rbd_worker.host import syscalls
 
 #: The worker's own directory below instances_path: the same file system, so
@@ -40,7 +40,10 @@ class Limits:
 
 
 class PinnedDirectory:
-    """One instance directory, held by a descriptor until the ``with`` block ends."""
+    """One instance directory, held by a descriptor until the ``with`` block ends.
+
+    :ivar changed: when it was last changed, as it was pinned, in seconds since the epoch.
+    """
 
     def __init__(self, instances_path: str, instance: str, fd: int) -> None:
         status = os.fstat(fd)
@@ -48,6 +51,7 @@ class PinnedDirectory:
         self.fd = fd
         self.device = status.st_dev
         self.inode = status.st_ino
+        self.changed = status.st_ctime
         self.label = f"{instances_path}/{instance}"
         self._instances_path = instances_path
 
@@ -117,6 +121,14 @@ class Instances:
             base = _open_followed(self.path)
         with syscalls.held(base):
             yield base
+
+
+def of(settings: conf.Settings) -> Instances:
+    """The instances of a host with these settings."""
+    return Instances(settings.instances_path, Limits(
+        max_files=settings.max_files, max_depth=settings.max_depth,
+        max_data_bytes=settings.max_data_bytes, max_file_bytes=settings.max_file_bytes,
+        inline_bytes=settings.inline_bytes))
 
 
 def _open_followed(path: str) -> int:

@@ -8,6 +8,7 @@ puts every open journal entry back and wakes it.
 """
 
 import concurrent.futures
+import contextlib
 import logging
 import threading
 import typing as ty
@@ -24,16 +25,21 @@ TaskKey = tuple[str, Role]
 
 
 class Coordinator:
-    """Thread-safe."""
+    """Thread-safe.
 
-    def __init__(self, ports: Ports) -> None:
+    :param pool, alarms: where plans run and what wakes them later; a
+        simulation gives its own, so that it decides what happens when.
+    """
+
+    def __init__(self, ports: Ports, pool: concurrent.futures.Executor | None = None,
+                 alarms: timers.Timers | None = None) -> None:
         self.ports = ports
         self._lock = threading.Lock()
         self._tasks: dict[TaskKey, Task] = {}
         self._queued: set[TaskKey] = set()
-        self._pool = concurrent.futures.ThreadPoolExecutor(
+        self._pool = pool or concurrent.futures.ThreadPoolExecutor(
             ports.settings.workers, thread_name_prefix="plan")
-        self._timers = timers.Timers()
+        self._timers = alarms or timers.Timers()
         ports.movers.on_end = self.wake
 
     # -- life ----------------------------------------------------------------
@@ -117,13 +123,21 @@ class Coordinator:
         for task in self.tasks():
             self.wake((task.migration.key, task.migration.role))
 
+    @contextlib.contextmanager
+    def holding(self, task: Task) -> ty.Iterator[None]:
+        """Have a task for oneself; who wanted to look at it meanwhile gets to it afterwards."""
+        with task.lock:
+            yield
+        if task.is_wanted:
+            self.wake((task.migration.key, task.migration.role))
+
     def run(self, task: Task) -> None:
         """Run a task now, in the calling thread, after whoever runs it already.
 
         :raises errors.JournalUnusable: nothing was done.
         """
         key = (task.migration.key, task.migration.role)
-        with task.lock:
+        with self.holding(task):
             if self.ports.shutdown.is_set():
                 return
             parked = engine.run(task)
@@ -187,21 +201,25 @@ class Coordinator:
 
     def _run_queued(self, key: TaskKey) -> None:
         with self._lock:
+            self._queued.discard(key)
             task = self._tasks.get(key)
         if task is None:
-            with self._lock:
-                self._queued.discard(key)
             return
+        task.is_wanted = True
+        if not task.lock.acquire(blocking=False):
+            return  # no thread of the pool waits: whoever has the task wakes it again
         try:
-            with task.lock:  # queued until it runs: a wake meanwhile is this one
-                with self._lock:
-                    self._queued.discard(key)
-                self.run(task)
+            task.is_wanted = False
+            self.run(task)
         except errors.JournalUnusable as e:
             LOG.error("%s stands still: %s", task.migration, e.sentence)
             self._timers.after(30, key, lambda: self.wake(key))
         except Exception:
             LOG.exception("%s a step failed in a way that is not foreseen", task.migration)
             self._timers.after(30, key, lambda: self.wake(key))
+        finally:
+            task.lock.release()
+            if task.is_wanted:
+                self.wake(key)
 
 

@@ -36,7 +36,7 @@ class Desk:
         migration = self._as_destination(request)
         self._check_executor(request.executor)
         task = self._known(migration) or self._opened(migration)
-        with task.lock:
+        with self._coordinator.holding(task):
             if task.is_closed or task.phase not in (Phase.PRE, Phase.LIVE):
                 raise errors.BadInput(what=f"migration {migration.key}",
                                       reason=f"it is over here: {task.outcome} {task.reason}")
@@ -72,7 +72,7 @@ class Desk:
         if task is None:  # it could not be prepared, or this host's journal is new
             self._check_source_has_it_open(migration)
             task = self._open(migration)
-        with task.lock:
+        with self._coordinator.holding(task):
             if not task.is_closed:
                 task.finish, task.error = request, None
                 self._coordinator.run(task)
@@ -92,7 +92,7 @@ class Desk:
         if entry is None:
             return payloads.RollbackReply(done=True, reason="nothing was staged here")
         task = self._coordinator.adopt(entry.migration)
-        with task.lock:
+        with self._coordinator.holding(task):
             if not task.is_closed:
                 task.rollback_requested = True
                 self._coordinator.run(task)
@@ -151,7 +151,7 @@ class Desk:
     def _check_source_has_it_open(self, migration: Migration) -> None:
         """A call alone may not put files into a directory: the source has to know of it."""
         there = self._ports.peers.testify(migration.source, migration.instance)
-        if not any(e.migration == migration.key and e.role == Role.SOURCE and not e.closed
+        if not any(e.migration == migration.key and e.role == Role.SOURCE.value and not e.closed
                    for e in there.entries):
             raise errors.BadInput(what=f"migration {migration.key}",
                                   reason=f"{migration.source} does not have it open")

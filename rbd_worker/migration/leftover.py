@@ -9,7 +9,6 @@ to the trash if every witness agrees.
 """
 
 import logging
-import time
 
 from rbd_worker import errors
 from rbd_worker.migration import proof
@@ -36,7 +35,7 @@ def ensure_no_leftover(ports: Ports, instance: str, holder: str) -> None:
         if any(entry.is_open for entry in ports.journal.entries_of(instance)):
             LOG.debug("[instance: %s] a migration is open here, its plan decides", instance)
             return
-        age = time.time() - directory.changed
+        age = ports.clock() - directory.changed
         if age < MIN_AGE:
             raise errors.NotProven(instance=instance,
                                    reason=f"it was changed {max(age, 0):.1f} s ago")

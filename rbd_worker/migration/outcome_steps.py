@@ -94,7 +94,7 @@ def _as_destination(task: Task, found: Settlement, there: payloads.Testimony,
 def _given_up(task: Task, there: payloads.Testimony) -> bool:
     """Whether the destination heard that Nova gave up before the guest began to move."""
     return any(e.given_up or e.closed for e in there.entries
-               if (e.migration, e.role) == (task.migration.key, Role.DESTINATION))
+               if (e.migration, e.role) == (task.migration.key, Role.DESTINATION.value))
 
 
 def _may_still_begin(task: Task) -> bool:

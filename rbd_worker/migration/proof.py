@@ -14,6 +14,8 @@ LOG = logging.getLogger(__name__)
 #: The source's QEMU lets go of its images some hundred milliseconds after the
 #: guest has moved; doubt that lasts longer is not a matter of waiting.
 PROOF_SECONDS = 5
+#: As many attempts as their pauses (0.1 s, 0.2 s, ... 1 s) fill that time.
+PROOF_ATTEMPTS = 9
 
 
 def trash_when_proven(task: Task, directory: instances.PinnedDirectory, *, holder: str,
@@ -25,6 +27,7 @@ def trash_when_proven(task: Task, directory: instances.PinnedDirectory, *, holde
     """
     retrying = tenacity.Retrying(
         stop=(tenacity.stop_after_delay(PROOF_SECONDS)
+              | tenacity.stop_after_attempt(PROOF_ATTEMPTS)
               | tenacity.stop_when_event_set(task.ports.shutdown)),
         wait=tenacity.wait_exponential(multiplier=0.1, max=1),
         retry=tenacity.retry_if_exception_type((errors.NotProven, errors.DirectoryChanged)),

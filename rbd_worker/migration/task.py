@@ -59,6 +59,8 @@ class Task:
         self.finish: payloads.FinishRequest | None = None
         self.error: errors.Error | None = None
         self.attempts = 0
+        #: Somebody wanted to look at it while another thread had it.
+        self.is_wanted = False
         # set by other threads, read by steps
         self.abort_requested = False
         self.rollback_requested = False

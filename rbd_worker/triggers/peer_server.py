@@ -28,6 +28,12 @@ _EXPECTED = (peer_errors.PeerRefused, peer_errors.PeerBusy, peer_errors.PeerUnde
 P = ty.TypeVar("P", bound=payloads.Payload)
 
 
+def _expected(method: ty.Callable[..., dict[str, ty.Any]]) -> ty.Callable[..., dict[str, ty.Any]]:
+    """The peer gets these errors as they are; oslo.messaging logs them without a traceback."""
+    decorated = oslo_messaging.expected_exceptions(*_EXPECTED)(method)
+    return ty.cast(ty.Callable[..., dict[str, ty.Any]], decorated)
+
+
 class Endpoint:
     """The methods of rpcapi 1.0; every one takes and gives plain JSON types."""
 
@@ -39,31 +45,31 @@ class Endpoint:
         self._testimonies = testimonies
         self._describe = describe
 
-    @oslo_messaging.expected_exceptions(*_EXPECTED)
+    @_expected
     def describe(self, _context: ty.Any) -> dict[str, ty.Any]:
         return self._describe().to_wire()
 
-    @oslo_messaging.expected_exceptions(*_EXPECTED)
+    @_expected
     def pre_live_migration(self, _context: ty.Any, request: object) -> dict[str, ty.Any]:
         return _answer(payloads.PrepareRequest, request, self._desk.pre_live_migration)
 
-    @oslo_messaging.expected_exceptions(*_EXPECTED)
+    @_expected
     def read_chunk(self, _context: ty.Any, request: object) -> dict[str, ty.Any]:
         return _answer(payloads.ChunkRequest, request, self._desk.read_chunk)
 
-    @oslo_messaging.expected_exceptions(*_EXPECTED)
+    @_expected
     def post_live_migration(self, _context: ty.Any, request: object) -> dict[str, ty.Any]:
         return _answer(payloads.FinishRequest, request, self._desk.post_live_migration)
 
-    @oslo_messaging.expected_exceptions(*_EXPECTED)
+    @_expected
     def rollback_live_migration(self, _context: ty.Any, request: object) -> dict[str, ty.Any]:
         return _answer(payloads.RollbackRequest, request, self._desk.rollback_live_migration)
 
-    @oslo_messaging.expected_exceptions(*_EXPECTED)
+    @_expected
     def look_again(self, _context: ty.Any, request: object) -> dict[str, ty.Any]:
         return _answer(payloads.LookRequest, request, self._desk.look_again)
 
-    @oslo_messaging.expected_exceptions(*_EXPECTED)
+    @_expected
     def testify(self, _context: ty.Any, request: object) -> dict[str, ty.Any]:
         return _answer(payloads.TestifyRequest, request, self._testify)
 

@@ -11,7 +11,8 @@ of rbd-worker.
 import shutil
 import time
 
-from devstack import conductor, lab as labs
+from devstack import conductor
+from devstack import lab as labs
 from devstack.conductor import Conductor, LiveMigration
 
 

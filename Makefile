@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+# Everything a developer runs. `make` alone lists the targets.
+
+PYTHON ?= /usr/bin/python3
+VENV := .venv/bin
+HOST ?= node1
+SETUP := $(PYTHON) -m devstack.setup
+LAB := $(VENV)/python -m devstack.lab
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo demo-embedded test test-unit test-functional lint bench \
+        lab-up lab-down lab-status lab-shell sample clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' Makefile
+
+setup: ## Install Debian packages and build .venv, as far as they are missing
+	@$(SETUP)
+
+demo: setup ## Move a guest there and back on real RabbitMQ, Ceph and libvirt (root)
+	@$(VENV)/python -m devstack.demo
+
+demo-embedded: ## A simulated move in one process, without root
+	@$(SETUP) --embedded
+	@$(VENV)/python -m devstack.demo_embedded
+
+test: setup ## All tests, those on the lab too (root)
+	@$(VENV)/pytest -q $(wildcard tests/unit tests/simulation tests/functional) $(ARGS)
+
+test-unit: ## Tests that need no lab and no root
+	@$(SETUP) --embedded
+	@$(VENV)/pytest -q $(wildcard tests/unit tests/simulation) $(ARGS)
+
+test-functional: setup ## Tests on the lab (root)
+	@$(VENV)/pytest -q tests/functional $(ARGS)
+
+lint: setup ## ruff and mypy --strict
+	@$(VENV)/ruff check .
+	@$(VENV)/mypy rbd_worker rpcapi devstack/lab devstack/setup
+
+bench: ## Compare with rsync, tar and a bare consumer (root)
+	@$(SETUP) build lab bench
+	@$(VENV)/python -m tests.benchmarks
+
+lab-up: setup ## Start the lab, or say that it runs (root)
+	@$(LAB) up
+
+lab-down: ## End the lab without a trace
+	@$(PYTHON) -m devstack.lab down
+
+lab-status: ## Say what runs in the lab
+	@$(PYTHON) -m devstack.lab status
+
+lab-shell: ## Open a shell on a host of the lab: make lab-shell HOST=node2
+	@$(PYTHON) -m devstack.lab shell $(HOST)
+
+sample: setup ## Write the sample configuration into etc/
+	@$(VENV)/oslo-config-generator --config-file etc/config-generator.conf
+
+clean: lab-down ## End the lab; remove .venv and everything that was built
+	@rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

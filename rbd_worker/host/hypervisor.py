@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: Apache-2.0
+"""This host's libvirt, in this worker's terms.
+
+Every answer is asked for at that moment; nothing is remembered.  What cannot
+be asked within the time limit is ``HypervisorUnavailable``, never a guess:
+only libvirt's own "no such domain" is ABSENT.  What the states mean during a
+migration stands in :mod:`rbd_worker.host.domain_state`.
+"""
+
+import logging
+import threading
+import typing as ty
+
+import libvirt
+
+from rbd_worker import conf, errors
+from rbd_worker.host import connection, domain_state, domain_xml, move_options, moving
+from rbd_worker.host.domain_state import Job
+from rbd_worker.host.move_options import MoveOrder, check_options
+from rbd_worker.host.moving import MoveResult, Progress
+from rbd_worker.model import GuestState, RbdImage
+
+__all__ = ["Hypervisor", "MoveOrder", "MoveResult", "Progress", "check_options"]
+
+LOG = logging.getLogger(__name__)
+
+T = ty.TypeVar("T")
+
+
+class Hypervisor:
+    """Thread-safe.  Questions block for ``timeout`` seconds at most.
+
+    :param host: this host's name, for error texts.
+    :param timeout: seconds that one question may take.
+    :raises errors.BadConfiguration: the ``live_migration_*`` options contradict
+        each other.
+    """
+
+    def __init__(self, settings: conf.LibvirtSettings, host: str, timeout: float) -> None:
+        check_options(settings)
+        self._settings = settings
+        self._host = host
+        #: Shared with whoever follows libvirt's events.
+        self.connection = connection.Connection(settings.uri, timeout)
+        self._lock = threading.Lock()
+        self._moves: dict[str, moving.Move] = {}
+
+    def state(self, instance: str) -> GuestState:
+        """What libvirt says of one guest now.
+
+        :raises errors.HypervisorUnavailable: it cannot be asked.
+        """
+        return self._ask(instance, _state, GuestState.ABSENT)
+
+    def domains(self) -> dict[str, GuestState]:
+        """The state of every guest that libvirt knows here, by UUID.
+
+        :raises errors.HypervisorUnavailable: it cannot be asked.
+        """
+        def all_states(libvirtd: libvirt.virConnect) -> dict[str, GuestState]:
+            found = {}
+            for domain in libvirtd.listAllDomains():
+                try:
+                    found[domain.UUIDString()] = _state(domain)
+                except libvirt.libvirtError as e:
+                    if e.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:  # gone meanwhile
+                        raise
+            return found
+        return self._translated(all_states)
+
+    def has_job(self, instance: str) -> bool:
+        """Whether a migration or another job runs on the guest.
+
+        :raises errors.HypervisorUnavailable: it cannot be asked.
+        """
+        return self._ask(instance, domain_state.job_of, Job.NONE) is not Job.NONE
+
+    def images(self, instance: str) -> tuple[RbdImage, ...]:
+        """The RBD images that the running guest and its definition name; none if absent.
+
+        :raises errors.HypervisorUnavailable: it cannot be asked.
+        :raises errors.BadInput: the XML names an image that cannot be made out.
+        """
+        none: tuple[str, ...] = ()
+        texts = self._ask(instance, _descriptions, none)
+        return tuple(dict.fromkeys(
+            image for text in texts for image in domain_xml.rbd_images(text)))
+
+    # -- moving ----------------------------------------------------------------
+
+    def move(self, instance: str, order: MoveOrder,
+             on_progress: ty.Callable[[Progress], None]) -> MoveResult | None:
+        """Move a guest away; blocks its caller until libvirt says it is over.
+
+        :param on_progress: called about twice a second, from another thread.
+        :returns: libvirt's figures, None where it told none.
+        :raises errors.MoveInterrupted: it may be ordered again.
+        :raises errors.MoveRefused: it may not, ``fix`` says what to do.
+        :raises errors.MoveUnsettled: both hosts have to be asked.
+        :raises errors.HypervisorUnavailable: it did not begin.
+        """
+        move = moving.Move(self.connection.open_another(), self._settings, instance, order,
+                           on_progress)
+        with self._lock:
+            self._moves[instance] = move
+        try:
+            return move.run()
+        finally:
+            with self._lock:
+                if self._moves.get(instance) is move:
+                    del self._moves[instance]
+
+    def abort(self, instance: str) -> None:
+        """End the guest's move at its next safe point; harmless if there is none.
+
+        :raises errors.HypervisorUnavailable: libvirt cannot be asked.
+        :raises errors.MoveRefused: it is too late, the guest runs there already.
+        """
+        def abort(domain: libvirt.virDomain) -> None:
+            try:
+                domain.abortJob()
+            except libvirt.libvirtError as e:
+                if e.get_error_code() != libvirt.VIR_ERR_OPERATION_INVALID:
+                    raise
+                if domain_state.job_of(domain) is Job.OUTGOING:
+                    raise errors.MoveRefused(
+                        instance=instance, reason=str(e),
+                        fix="It is in its last part; wait for its end") from e
+                LOG.info("[instance: %s] nothing to abort: %s", instance, e)
+        self._ask(instance, abort, None)
+
+    def force_complete(self, instance: str) -> None:
+        """Make the guest's move end now: by post-copy if permitted, else by a pause.
+
+        As Nova does it.  A guest that was paused for this runs again at its
+        destination, or here if its move fails after all.  Without a move in
+        this process that would see to it, nothing is paused.
+
+        :raises errors.HypervisorUnavailable: libvirt cannot be asked.
+        :raises errors.MoveRefused: no move can be completed.
+        """
+        def complete(domain: libvirt.virDomain) -> None:
+            self._check_moving(instance, domain)
+            try:
+                if move_options.flags(self._settings) & libvirt.VIR_MIGRATE_POSTCOPY:
+                    domain.migrateStartPostCopy(0)
+                else:
+                    self._move_of(instance).suspend()
+            except libvirt.libvirtError as e:
+                raise errors.MoveRefused(instance=instance, reason=str(e),
+                                         fix="Wait for its end, or abort it") from e
+        self._ask(instance, complete, None)
+
+    def close(self) -> None:
+        """Let go of libvirt; moves go on, libvirt does them."""
+        self.connection.close()
+
+    # -- inside ----------------------------------------------------------------
+
+    def _check_moving(self, instance: str, domain: libvirt.virDomain) -> None:
+        if domain_state.job_of(domain) is not Job.OUTGOING:
+            raise errors.MoveRefused(instance=instance, reason="it is not moving", fix="")
+
+    def _move_of(self, instance: str) -> moving.Move:
+        with self._lock:
+            move = self._moves.get(instance)
+        if move is None:
+            raise errors.MoveRefused(
+                instance=instance, reason="this worker was started after the move began",
+                fix="Wait for its end, abort it, or run virsh suspend and, once it is over, "
+                    "virsh resume")
+        return move
+
+    def _ask(self, instance: str, question: ty.Callable[[libvirt.virDomain], T],
+             absent: T) -> T:
+        """Put a question to one domain; ``absent`` where libvirt knows none."""
+        def asked(libvirtd: libvirt.virConnect) -> T:
+            try:
+                return question(libvirtd.lookupByUUIDString(instance))
+            except libvirt.libvirtError as e:
+                if e.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+                    return absent
+                raise
+        return self._translated(asked)
+
+    def _translated(self, question: ty.Callable[[libvirt.virConnect], T]) -> T:
+        try:
+            return self.connection.ask(question)
+        except libvirt.libvirtError as e:
+            raise errors.HypervisorUnavailable(
+                uri=self.connection.uri,
+                reason=f"{self._host}: {e} (code {e.get_error_code()})") from e
+
+
+def _state(domain: libvirt.virDomain) -> GuestState:
+    """The job is asked before the state: what it says was true until then.
+
+    A guest that seems left open is looked at twice, since its job may have
+    ended between the two questions.
+    """
+    for _ in range(2):
+        job = domain_state.job_of(domain)
+        state, reason = domain.state()
+        if job is not Job.NONE or (state, reason) not in domain_state.LEFT_OPEN:
+            break
+    return domain_state.guest_state(state, reason, job, is_active=bool(domain.isActive()))
+
+
+def _descriptions(domain: libvirt.virDomain) -> tuple[str, ...]:
+    live = domain.XMLDesc(0)
+    if not domain.isActive() or not domain.isPersistent():
+        return (live,)
+    return live, domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)

@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One guest's move: ordered from libvirt, watched, and driven to its end.
+
+``migrateToURI3`` blocks for as long as the move takes; a thread beside it
+reads the progress twice a second, raises the permitted downtime step by step,
+and takes ``live_migration_timeout_action`` when the time is up.  Peer-to-peer:
+should this process die, libvirt goes on without it.
+"""
+
+import contextlib
+import dataclasses
+import logging
+import threading
+import time
+import typing as ty
+
+import libvirt
+
+from rbd_worker import conf
+from rbd_worker.host import domain_xml, move_errors, move_options
+from rbd_worker.host.move_options import MoveOrder
+
+LOG = logging.getLogger(__name__)
+
+FIRST_LOOK_SECONDS, LOOK_SECONDS = 0.1, 0.5
+#: The figures of a finished move come as an event, about when the call returns.
+FIGURES_SECONDS = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """How far a move is; sizes in bytes, times in milliseconds.
+
+    :ivar rate: bytes a second.
+    :ivar iteration: how many times the guest's memory was gone through.
+    :ivar downtime_limit: that the move may take at its end, 0 where not set yet.
+    """
+
+    memory_total: int
+    memory_processed: int
+    memory_remaining: int
+    rate: int
+    iteration: int
+    downtime_limit: int
+    elapsed: int
+    mode: ty.Literal["precopy", "postcopy"]
+
+
+@dataclasses.dataclass(frozen=True)
+class MoveResult:
+    """libvirt's figures of a move that ended well."""
+
+    downtime_ms: int
+    total_ms: int
+    memory_bytes: int
+
+
+class Move:
+    """One order; ``run`` is called once, the rest by any thread while it runs.
+
+    :param connection: of this move alone; ``run`` closes it.
+    """
+
+    def __init__(self, connection: libvirt.virConnect, settings: conf.LibvirtSettings,
+                 instance: str, order: MoveOrder,
+                 on_progress: ty.Callable[[Progress], None]) -> None:
+        self._connection = connection
+        self._settings = settings
+        self._instance = instance
+        self._order = order
+        self._on_progress = on_progress
+        self._ended = threading.Event()
+        self._figures: dict[str, ty.Any] = {}
+        self._figures_came = threading.Event()
+        self._downtime = 0
+        self._timed_out = ""
+        self._suspended = False
+
+    def run(self) -> MoveResult | None:
+        """Move the guest; blocks until libvirt says that the move is over.
+
+        :returns: libvirt's figures, None where it told none.
+        :raises errors.MoveInterrupted, errors.MoveRefused, errors.MoveUnsettled:
+            see :mod:`rbd_worker.host.move_errors`.
+        :raises errors.BadInput: the order or the guest's XML cannot be used.
+        """
+        try:
+            domain = self._connection.lookupByUUIDString(self._instance)
+            with self._following(domain):
+                self._migrate(domain)
+        except libvirt.libvirtError as e:
+            raise move_errors.sorted_error(self._instance, e, self._timed_out) from e
+        finally:
+            with contextlib.suppress(libvirt.libvirtError):
+                self._connection.close()
+        return self._result()
+
+    def suspend(self) -> None:
+        """Stop the guest so that its memory stays as it is and the move ends.
+
+        It runs again at the destination, or here if the move fails.
+
+        :raises libvirt.libvirtError: it was not stopped.
+        """
+        self._connection.lookupByUUIDString(self._instance).suspend()
+        self._suspended = True
+
+    # -- inside --------------------------------------------------------------
+
+    def _migrate(self, domain: libvirt.virDomain) -> None:
+        migratable = libvirt.VIR_DOMAIN_XML_SECURE | libvirt.VIR_DOMAIN_XML_MIGRATABLE
+        xml = domain.XMLDesc(migratable)
+        persistent_xml = domain.XMLDesc(migratable | libvirt.VIR_DOMAIN_XML_INACTIVE)
+        parameters = move_options.parameters(self._settings, self._order, xml, persistent_xml)
+        uri = move_options.connection_uri(self._settings, self._order)
+        flags = move_options.flags(self._settings)
+        LOG.info("[instance: %s] moves to %s (flags %#x, parameters %s)", self._instance, uri,
+                 flags, ", ".join(sorted(parameters)) or "none")
+        watcher = threading.Thread(
+            target=self._watch, args=(domain, domain_xml.memory_bytes(xml)), daemon=True,
+            name=f"progress-{self._instance[:8]}")
+        watcher.start()
+        try:
+            domain.migrateToURI3(uri, parameters, flags)
+        except libvirt.libvirtError:
+            self._resume(domain)
+            raise
+        finally:
+            self._ended.set()
+            watcher.join(timeout=1)  # libvirt may not answer it any more
+
+    def _watch(self, domain: libvirt.virDomain, memory: int) -> None:
+        """The thread beside the move."""
+        steps = move_options.downtime_steps(self._settings, memory)
+        limit = move_options.completion_timeout(self._settings, memory)
+        started = time.monotonic()
+        pause = FIRST_LOOK_SECONDS
+        while not self._ended.wait(pause):
+            pause = LOOK_SECONDS
+            elapsed = time.monotonic() - started
+            try:
+                progress = self._look(domain)
+                if progress is None:
+                    continue
+                self._on_progress(progress)
+                if progress.mode == "precopy":
+                    self._raise_downtime(domain, steps, elapsed)
+                    if limit and elapsed > limit and not self._timed_out:
+                        self._time_out(domain, limit)
+            except libvirt.libvirtError as e:
+                LOG.debug("[instance: %s] progress: %s", self._instance, e)
+            except Exception:
+                LOG.exception("[instance: %s] the move is not watched any more", self._instance)
+                return
+
+    def _look(self, domain: libvirt.virDomain) -> Progress | None:
+        stats = domain.jobStats()
+        if not stats.get("type") or "memory_total" not in stats:
+            return None
+        is_postcopy = tuple(domain.state()) == (libvirt.VIR_DOMAIN_PAUSED,
+                                                libvirt.VIR_DOMAIN_PAUSED_POSTCOPY)
+        return Progress(
+            memory_total=stats["memory_total"], memory_processed=stats["memory_processed"],
+            memory_remaining=stats["memory_remaining"], rate=stats.get("memory_bps", 0),
+            iteration=stats.get("memory_iteration", 0), downtime_limit=self._downtime,
+            elapsed=stats.get("time_elapsed", 0), mode="postcopy" if is_postcopy else "precopy")
+
+    def _raise_downtime(self, domain: libvirt.virDomain,
+                        steps: tuple[tuple[float, int], ...], elapsed: float) -> None:
+        wanted = [milliseconds for after, milliseconds in steps if elapsed > after][-1]
+        if wanted != self._downtime:
+            domain.migrateSetMaxDowntime(wanted, 0)
+            LOG.debug("[instance: %s] may stand still for %d ms", self._instance, wanted)
+            self._downtime = wanted
+
+    def _time_out(self, domain: libvirt.virDomain, limit: float) -> None:
+        action = self._settings.live_migration_timeout_action
+        self._timed_out = f"not complete after {limit:g} s: {action}"
+        LOG.warning("[instance: %s] the move is %s (live_migration_completion_timeout)",
+                    self._instance, self._timed_out)
+        if action == "abort":
+            domain.abortJob()
+        elif move_options.flags(self._settings) & libvirt.VIR_MIGRATE_POSTCOPY:
+            domain.migrateStartPostCopy(0)
+        else:
+            self.suspend()
+
+    def _resume(self, domain: libvirt.virDomain) -> None:
+        """Let the guest run again that only this move had stopped."""
+        if not self._suspended:
+            return
+        try:
+            if tuple(domain.state()) == (libvirt.VIR_DOMAIN_PAUSED,
+                                         libvirt.VIR_DOMAIN_PAUSED_USER):
+                domain.resume()
+                LOG.info("[instance: %s] runs again", self._instance)
+        except libvirt.libvirtError as e:
+            LOG.error("[instance: %s] was stopped to complete its move, which failed, and "
+                      "cannot be resumed: %s. Run virsh resume when it is here",
+                      self._instance, e)
+
+    @contextlib.contextmanager
+    def _following(self, domain: libvirt.virDomain) -> ty.Iterator[None]:
+        """Catch the figures, which libvirt keeps only as long as the source's domain."""
+        try:
+            number = self._connection.domainEventRegisterAny(
+                domain, libvirt.VIR_DOMAIN_EVENT_ID_JOB_COMPLETED, self._completed, None)
+        except libvirt.libvirtError as e:
+            LOG.debug("[instance: %s] no figures of the move: %s", self._instance, e)
+            yield
+            return
+        try:
+            yield
+            self._figures_came.wait(FIGURES_SECONDS)
+        finally:
+            with contextlib.suppress(libvirt.libvirtError):
+                self._connection.domainEventDeregisterAny(number)
+
+    def _completed(self, connection: libvirt.virConnect, domain: libvirt.virDomain,
+                   figures: dict[str, ty.Any], opaque: object) -> None:
+        if figures.get("operation", libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT) == (
+                libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT):
+            self._figures = figures
+            self._figures_came.set()
+
+    def _result(self) -> MoveResult | None:
+        if not self._figures:
+            return None
+        return MoveResult(downtime_ms=self._figures.get("downtime", 0),
+                          total_ms=self._figures.get("time_elapsed", 0),
+                          memory_bytes=self._figures.get("memory_processed", 0))

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who watches an RBD image, and under which address this host reaches Ceph.
+
+A running guest's QEMU watches each of its images, so the watchers' addresses
+tell which host runs it without asking libvirt.  Images are opened read-only,
+which adds no watcher.  One client is kept connected; after an error it is
+dropped and made again by the next question.
+
+The bindings are Debian's ``python3-rados`` and ``python3-rbd``, imported when
+they are needed first: everything else works without them.
+"""
+
+import ipaddress
+import logging
+import math
+import re
+import threading
+import typing as ty
+
+from rbd_worker import conf, errors
+from rbd_worker.host.bounded import Bounded
+from rbd_worker.model import RbdImage
+
+LOG = logging.getLogger(__name__)
+
+T = ty.TypeVar("T")
+
+#: ``ip:port/nonce`` with an IPv6 address in brackets, and maybe ``v1:``, ``v2:`` or
+#: ``any:`` before it.
+_ADDRESS = re.compile(r"(?:(?:v1|v2|any):)?(?:\[(?P<six>[^\[\],]+)\]|(?P<four>[^\[\]:,\s]+))"
+                      r":\d+/\d+")
+
+
+class ImageStore:
+    """Thread-safe; each question blocks for ``timeout`` seconds at most.
+
+    :param timeout: seconds; librados itself is told to give up after them, too.
+    """
+
+    def __init__(self, settings: conf.CephSettings, timeout: float) -> None:
+        self._settings = settings
+        self._timeout = timeout
+        self._bounded = Bounded("ceph", timeout, self._unavailable)
+        self._lock = threading.Lock()
+        self._cluster: ty.Any = None
+        self._is_closed = False
+
+    def watchers(self, image: RbdImage) -> frozenset[str]:
+        """The IP addresses from which an image is watched right now.
+
+        :raises errors.CephUnavailable: it cannot be told, a missing image included.
+        :raises errors.CephBindingsMissing: rados and rbd cannot be imported.
+        """
+        namespace, _, name = image.name.rpartition("/")
+
+        def ask(cluster: ty.Any) -> frozenset[str]:
+            _, rbd = _bindings()
+            with cluster.open_ioctx(image.pool) as ioctx:
+                ioctx.set_namespace(namespace)
+                with rbd.Image(ioctx, name, read_only=True) as opened:
+                    return addresses_in(",".join(w["addr"] for w in opened.watchers_list()))
+        return self._ask(ask, f"image {image}")
+
+    def own_addresses(self) -> frozenset[str]:
+        """The IP addresses of this host's Ceph client, as watchers show them.
+
+        :raises errors.CephUnavailable: it cannot be told.
+        :raises errors.CephBindingsMissing: rados and rbd cannot be imported.
+        """
+        return self._ask(lambda cluster: addresses_in(cluster.get_addrs()), "its own address")
+
+    def close(self) -> None:
+        """Let go of the client; later questions are refused."""
+        with self._lock:
+            self._is_closed = True
+            self._cluster = None  # shut down as soon as no thread uses it any more
+
+    # -- inside --------------------------------------------------------------
+
+    def _ask(self, question: ty.Callable[[ty.Any], T], what: str) -> T:
+        rados, rbd = _bindings()
+
+        def asked() -> T:
+            cluster = self._ensure()
+            try:
+                return question(cluster)
+            except (rados.ObjectNotFound, rbd.ImageNotFound):
+                raise  # an answer; the client is fine
+            except (rados.Error, rbd.Error):
+                self._forget(cluster)
+                raise
+        try:
+            return self._bounded.run(asked)
+        except (rados.Error, rbd.Error, ValueError) as e:
+            raise self._unavailable(str(e), what) from e
+
+    def _ensure(self) -> ty.Any:
+        """The connected client; made by whoever comes first, others wait."""
+        rados, _ = _bindings()
+        with self._lock:
+            if self._is_closed:
+                raise self._unavailable("this worker is stopping")
+            if self._cluster is None:
+                # a C library's whole seconds; 0 would mean for ever
+                seconds = str(max(1, math.ceil(self._timeout)))
+                cluster = rados.Rados(
+                    conffile=self._settings.conf_path, name=f"client.{self._settings.user}",
+                    conf=dict.fromkeys(("client_mount_timeout", "rados_mon_op_timeout",
+                                        "rados_osd_op_timeout"), seconds))
+                cluster.connect()
+                LOG.info("connected to Ceph as %s", cluster.get_addrs())
+                self._cluster = cluster
+            return self._cluster
+
+    def _forget(self, cluster: ty.Any) -> None:
+        with self._lock:
+            if self._cluster is cluster:
+                self._cluster = None
+
+    def _unavailable(self, reason: str, what: str = "watchers") -> errors.CephUnavailable:
+        return errors.CephUnavailable(what=what, reason=reason, conf=self._settings.conf_path,
+                                      user=self._settings.user)
+
+
+def addresses_in(text: str) -> frozenset[str]:
+    """The IP addresses in Ceph's ``ip:port/nonce``, in their shortest form.
+
+    :param text: one, or several as Ceph lists them: ``[v2:...,v1:...]``.
+    :raises ValueError: something else is in there; a client that is not known
+        must not look like nobody.
+    """
+    if _ADDRESS.sub("", text).strip("[], "):
+        raise ValueError(f"{text!r} is not the address of a Ceph client")
+    return frozenset(str(ipaddress.ip_address(match["six"] or match["four"]))
+                     for match in _ADDRESS.finditer(text))
+
+
+def _bindings() -> tuple[ty.Any, ty.Any]:
+    try:
+        import rados
+        import rbd
+    except ImportError as e:
+        raise errors.CephBindingsMissing(reason=e) from e
+    return rados, rbd

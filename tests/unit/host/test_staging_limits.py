@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Owners that may not be given, full disks and missing permissions."""
+
+import os
+import pathlib
+
+import pytest
+
+from rbd_worker import errors
+from rbd_worker.host import staging
+from tests.unit.host.entries import ROOT, Pull, entry_of, staged
+from tests.unit.host.trees import (
+    NOBODY,
+    UUID,
+    Host,
+    as_nobody,
+    needs_root,
+    never,
+    small_disk,
+    world_readable,
+)
+
+
+@needs_root
+def test_an_owner_is_given_by_name_where_the_name_is_known(
+        destination: Host, area: staging.Staging) -> None:
+    entries = (entry_of("known", b"x", uid=12345, gid=12345, owner="nobody", group="nogroup"),
+               entry_of("strange", b"x", uid=12345, gid=12346, owner="no such user"))
+    area.ensure(ROOT, entries, never)
+    tree = staged(destination) / "tree"
+    assert ((tree / "known").stat().st_uid, (tree / "known").stat().st_gid) == (NOBODY, NOBODY)
+    assert ((tree / "strange").stat().st_uid, (tree / "strange").stat().st_gid) == (12345, 12346)
+
+
+@needs_root
+def test_an_owner_that_may_not_be_given_is_replaced_by_this_worker_with_a_warning() -> None:
+    with world_readable() as path:
+        host = Host(path / "instances")
+        os.chown(host.path, NOBODY, NOBODY)
+
+        def stage() -> int:
+            area = staging.Staging(host.directories, UUID)
+            area.ensure(ROOT, (entry_of("a", b"x", uid=0, owner="root", mode=0o640),), never)
+            area.promote()
+            return (host.path / UUID / "a").stat().st_uid
+
+        assert as_nobody(stage) == NOBODY
+        assert oct((host.path / UUID / "a").stat().st_mode) == "0o100640"
+
+
+@needs_root
+def test_a_full_disk_is_told_and_this_attempt_leaves_nothing(tmp_path: pathlib.Path) -> None:
+    with small_disk(tmp_path / "disk", "2m"):
+        host = Host(tmp_path / "disk" / "instances")
+        area = staging.Staging(host.directories, UUID)
+        source = Host(tmp_path / "source")
+        source.make(small=b"x" * 1000, large=os.urandom(3 << 20))
+        with source.pinned() as files, pytest.raises(errors.NoSpace) as caught:
+            area.ensure(files.root, files.entries, Pull(files))
+        assert "Free space" in caught.value.sentence
+        assert [p.name for p in host.path.rglob("*") if p.is_file()] == []
+
+
+@needs_root
+def test_what_was_announced_is_compared_with_the_free_space_first(tmp_path: pathlib.Path) -> None:
+    with small_disk(tmp_path / "disk", "2m"):
+        host = Host(tmp_path / "disk" / "instances")
+        area = staging.Staging(host.directories, UUID)
+        entries = (entry_of("a", b"x" * 1000), entry_of("b", b"y" * (3 << 20)))
+        with pytest.raises(errors.NoSpace):
+            area.ensure(ROOT, entries, never)
+        assert not (staged(host) / "tree" / "a").exists()
+
+
+@needs_root
+def test_no_permission_is_told(tmp_path: pathlib.Path) -> None:
+    with world_readable() as path:
+        host = Host(path / "instances")
+        host.path.chmod(0o755)
+        area = staging.Staging(host.directories, UUID)
+        with pytest.raises(RuntimeError, match="AccessDenied"):
+            as_nobody(lambda: area.ensure(ROOT, (entry_of("a", b"x"),), never))
+
+
