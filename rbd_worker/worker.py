@@ -12,8 +12,7 @@ import logging
 import resource
 import threading
 import time
-
-import oslo_messaging
+import typing as ty
 
 import rpcapi
 from rbd_worker import conf, errors
@@ -24,6 +23,9 @@ from rbd_worker.triggers import broker, domain_events, hearing, peer_server, tap
 from rbd_worker.version import VERSION
 from rpcapi import client as rpc_client
 from rpcapi import payloads
+
+if ty.TYPE_CHECKING:
+    import oslo_messaging
 
 LOG = logging.getLogger(__name__)
 
@@ -40,7 +42,7 @@ class Worker:
     :raises errors.JournalUnusable: the journal cannot be written.
     """
 
-    def __init__(self, settings: conf.Settings, transport: oslo_messaging.Transport,
+    def __init__(self, settings: conf.Settings, transport: "oslo_messaging.Transport",
                  broker_settings: broker.BrokerSettings) -> None:
         self.settings = settings
         self.started = time.time()
@@ -62,7 +64,7 @@ class Worker:
             peer_server.Endpoint(desk.Desk(self.coordinator), testimonies, self.describe))
         self._janitor = threading.Thread(target=self._purge_trash, name="trash", daemon=True)
 
-    def _ports(self, transport: oslo_messaging.Transport) -> task.Ports:
+    def _ports(self, transport: "oslo_messaging.Transport") -> task.Ports:
         settings = self.settings
         directories = instances.of(settings)
         others = peers.Peers(rpc_client.Client(transport, settings.rpc_version_cap),

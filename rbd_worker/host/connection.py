@@ -43,10 +43,8 @@ class Connection:
         self._lock = threading.Lock()
         self._current: libvirt.virConnect | None = None
         self._is_closed = False
-        #: Called with every new connection, before anybody asks it anything.
-        self.on_opened: ty.Callable[[libvirt.virConnect], None] = lambda connection: None
-        #: Called from libvirt's event loop when the connection is lost; must be short.
-        self.on_lost: ty.Callable[[], None] = lambda: None
+        self._on_opened: ty.Callable[[libvirt.virConnect], None] = lambda connection: None
+        self._on_lost: ty.Callable[[], None] = lambda: None
 
     def ask(self, question: ty.Callable[[libvirt.virConnect], T]) -> T:
         """Answer ``question``, which must be safe to repeat, with an open connection.
@@ -64,6 +62,18 @@ class Connection:
         :raises errors.HypervisorUnavailable: it cannot be had.
         """
         return self._bounded.run(self._open)
+
+    def follow(self, on_opened: ty.Callable[[libvirt.virConnect], None],
+               on_lost: ty.Callable[[], None]) -> None:
+        """Take part in the life of every connection from now on.
+
+        :param on_opened: called with a new connection before anybody asks it
+            anything; raises nothing.
+        :param on_lost: called from libvirt's event loop; must be short.
+        """
+        with self._lock:
+            self._on_opened, self._on_lost = on_opened, on_lost
+            self._current = None  # one that is open already was not seen to open
 
     def close(self) -> None:
         """Let go of the connection; later questions are refused."""
@@ -101,7 +111,7 @@ class Connection:
                 connection.registerCloseCallback(self._lost, None)
             except libvirt.libvirtError:
                 LOG.debug("%s does not tell when the connection closes", self.uri)
-            self.on_opened(connection)
+            self._on_opened(connection)
             self._current = connection
             return connection
 
@@ -124,7 +134,7 @@ class Connection:
 
     def _lost(self, connection: libvirt.virConnect, reason: int, opaque: object) -> None:
         LOG.info("the connection to libvirt at %s is lost (reason %s)", self.uri, reason)
-        self.on_lost()
+        self._on_lost()
 
     def _unavailable(self, reason: str) -> errors.HypervisorUnavailable:
         return errors.HypervisorUnavailable(uri=self.uri, reason=reason)

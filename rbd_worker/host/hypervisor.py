@@ -203,7 +203,14 @@ def _state(domain: libvirt.virDomain) -> GuestState:
         state, reason = domain.state()
         if job is not Job.NONE or (state, reason) not in domain_state.LEFT_OPEN:
             break
-    return domain_state.guest_state(state, reason, job, is_active=bool(domain.isActive()))
+    return domain_state.guest_state(state, reason, job, is_active=_is_active(domain, state))
+
+
+def _is_active(domain: libvirt.virDomain, state: int) -> bool:
+    """Whether QEMU has it; asked only where the state leaves that open."""
+    if state in (libvirt.VIR_DOMAIN_NOSTATE, libvirt.VIR_DOMAIN_CRASHED):
+        return bool(domain.isActive())
+    return bool(state != libvirt.VIR_DOMAIN_SHUTOFF)
 
 
 def _descriptions(domain: libvirt.virDomain) -> tuple[str, ...]:

@@ -154,6 +154,7 @@ class Coordinator:
         :param number: Nova's id of the migration that is meant, where known.
         """
         for task in self._at_source(instance, number):
+            task.note("abort_requested")
             task.abort_requested = True
             if not task.is_nova and task.phase is Phase.LIVE:
                 self.ports.movers.abort(task.migration)

@@ -10,15 +10,12 @@ import logging
 
 from rbd_worker import errors
 from rbd_worker.host import console, instances, probe, staging
-from rbd_worker.migration import proof, results
+from rbd_worker.migration import outcome_steps, proof, results
 from rbd_worker.migration.task import Task
 from rbd_worker.model import Verdict
 from rpcapi import payloads
 
 LOG = logging.getLogger(__name__)
-
-#: The source calls again once a second; this is only the pause without it.
-_ASK_AGAIN = results.Wait(30, "the source has to ask again")
 
 
 def ensure_leftover_trashed(task: Task) -> results.Result:
@@ -54,7 +51,9 @@ def ensure_files_staged(task: Task) -> results.Result:
 
 def _without_prepare(task: Task) -> results.Result:
     """Nothing to do before the source asks, unless it already hands everything over."""
-    return _ASK_AGAIN if task.finish is None else results.Done({"staged": {}})
+    if task.finish is not None:
+        return results.Done({"staged": {}})
+    return outcome_steps.whether_source_goes_on(task)
 
 
 def ensure_staging_dropped(task: Task) -> None:

@@ -88,12 +88,24 @@ def _after_error(task: Task, step: plans.Step, error: errors.Error) -> results.R
         LOG.warning("%s %s was not possible, Nova moves the guest anyway: %s",
                     task.migration, step.name, error.sentence)
         return results.Done({"skipped": error.sentence})
-    is_settled = task.states.get(plans.SETTLED) is StepState.DONE
-    waits_for_peer = (isinstance(error, errors.Transient)
-                      and task.migration.role is Role.DESTINATION)
-    if is_settled or waits_for_peer:
+    if _may_have_moved(task, step, error) or _source_asks_again(task, error):
         raise error
     return results.TurnBack(Outcome.FAILED, error.sentence)
+
+
+def _may_have_moved(task: Task, step: plans.Step, error: errors.Error) -> bool:
+    """Once the guest may be under way only both hosts' answers may turn a plan back."""
+    if plans.SETTLED in (step.name, *_done(task)):
+        return True
+    return step.phase is Phase.LIVE and isinstance(error, errors.Transient)
+
+
+def _source_asks_again(task: Task, error: errors.Error) -> bool:
+    return task.migration.role is Role.DESTINATION and isinstance(error, errors.Transient)
+
+
+def _done(task: Task) -> list[str]:
+    return [name for name, state in task.states.items() if state is StepState.DONE]
 
 
 def _turn_back(task: Task, turn: results.TurnBack) -> None:

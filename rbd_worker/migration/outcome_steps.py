@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where is the guest?  Both roles' step that ends the live phase.
+"""Where is the guest, and does the other host go on?  Above all the step that ends the live phase.
 
 Settled by asking both hosts' libvirt, never by one event or message.  Events
 only say when it is worth asking.
 """
 
 from rbd_worker import errors
-from rbd_worker.migration import results
+from rbd_worker.migration import pins, results
 from rbd_worker.migration.settle import Place, Settlement, settle
 from rbd_worker.migration.task import Task
 from rbd_worker.model import GuestState, Outcome, Phase, Role
@@ -18,10 +18,10 @@ def ensure_settled_at_source(task: Task) -> results.Result:
     ports, migration = task.ports, task.migration
     here = ports.hypervisor.state(migration.instance)
     pause = ports.settings.settle_interval
+    if here is not GuestState.ABSENT:
+        pins.keep(task)
     if here is GuestState.OUTGOING:
         task.note("guest_began_to_move")
-        if task.files is not None:
-            task.files.refresh()  # QEMU may have rotated its log meanwhile
         return results.Wait(pause, "the guest is moving")
     may_begin = here.is_active and _may_still_begin(task)
     try:
@@ -68,10 +68,30 @@ def ensure_settled_at_destination(task: Task) -> results.Result:
     return _as_destination(task, settle(_state(there), here), there, pause)
 
 
+def whether_source_goes_on(task: Task) -> results.Result:
+    """Before the destination is prepared: the source asks again, or it has given up."""
+    ports, migration = task.ports, task.migration
+    there = ports.peers.testify(migration.source, migration.instance)
+    if _phase_of(task, there) not in (None, Phase.ROLLBACK.value):
+        return results.Wait(ports.settings.settle_interval, "the source has to ask again")
+    found = settle(_state(there), ports.hypervisor.state(migration.instance))
+    if found.place is Place.BETWEEN:
+        return results.Wait(ports.settings.settle_interval, found.sentence)
+    if found.place is Place.NOWHERE_KNOWN:
+        raise errors.OutcomeUnknown(instance=migration.instance, reason=found.sentence)
+    return results.TurnBack(Outcome.FAILED, f"{migration.source} does not go on with it; "
+                                            f"{found.sentence}")
+
+
+def _phase_of(task: Task, there: payloads.Testimony) -> str | None:
+    """How far the peer is with this migration; None where it does not have it open."""
+    return next((e.phase for e in there.entries
+                 if e.migration == task.migration.key and not e.closed), None)
+
+
 def _as_destination(task: Task, found: Settlement, there: payloads.Testimony,
                     pause: float) -> results.Result:
-    phase = next((e.phase for e in there.entries
-                  if e.migration == task.migration.key and not e.closed), None)
+    phase = _phase_of(task, there)
     if found.place is Place.NOWHERE_KNOWN:
         raise errors.OutcomeUnknown(instance=task.migration.instance, reason=found.sentence)
     if found.place is Place.BETWEEN:

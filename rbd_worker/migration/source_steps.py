@@ -10,9 +10,9 @@ import logging
 import typing as ty
 
 from rbd_worker import errors, retries
-from rbd_worker.host import probe, walk
+from rbd_worker.host import probe
 from rbd_worker.host.hypervisor import MoveOrder
-from rbd_worker.migration import proof, results
+from rbd_worker.migration import pins, proof, results
 from rbd_worker.migration.task import Task
 from rbd_worker.model import GuestState, Outcome
 from rpcapi import payloads
@@ -26,7 +26,7 @@ def ensure_files_pinned(task: Task) -> results.Result:
     if ports.hypervisor.state(instance) is GuestState.ABSENT and not _has_moved(task):
         error = errors.GuestNotHere(instance=instance, host=task.migration.source)
         return results.TurnBack(Outcome.FAILED, error.sentence)
-    files = _pinned(task)
+    files = pins.pinned(task)
     if files is None:
         return results.Done({"files": 0})
     return results.Done({"files": len(files.entries)})
@@ -48,12 +48,12 @@ def ensure_files_released(task: Task) -> None:
 def ensure_destination_prepared(task: Task) -> results.Result:
     """The destination has a copy of every file; with executor libvirt also the directory."""
     migration, ports = task.migration, task.ports
-    files = _pinned(task)
+    files = pins.pinned(task)
     with probe.lay(ports.directories, migration.instance) as laid:
         request = payloads.PrepareRequest(
             migration=migration.key, instance=migration.instance, source=migration.source,
             destination=migration.destination, executor=migration.executor.value,
-            request_id=migration.request_id, probe=laid, **_listed(files, {}))
+            request_id=migration.request_id, probe=laid, **pins.listed(files, {}))
         retrying = retries.each_second(ports.settings.live_migration_retry_count, ports.shutdown)
         reply = retrying(ports.peers.pre_live_migration, migration.destination, request)
     return results.Done({
@@ -99,6 +99,8 @@ def ensure_guest_moved(task: Task) -> results.Result:
         return results.Done({"found": state.value})
     if task.abort_requested:
         return results.TurnBack(Outcome.CANCELLED, "aborted before the guest began to move")
+    if task.ports.clock() > task.opened + task.ports.settings.prepare_timeout:
+        return results.TurnBack(Outcome.FAILED, "it did not begin within prepare_timeout")
     consumers = task.ports.nova_consumers()
     if consumers:
         raise errors.NovaComputeRuns(queue=f"compute.{migration.source}", consumers=consumers)
@@ -112,18 +114,19 @@ def ensure_guest_moved(task: Task) -> results.Result:
 
 def ensure_files_handed_over(task: Task) -> results.Result:
     """The destination has placed every file as it ended here, durably, by digest."""
-    if task.is_shared:
-        return results.Done({"shared": True})
     migration, ports = task.migration, task.ports
     staged = task.notes.get("ensure_destination_prepared", {}).get("staged", {})
-    files = _pinned(task)
-    if files is not None:
-        files.refresh()
+    try:
+        files = None if task.is_shared else pins.pinned(task)
+        if files is not None:
+            files.refresh()
+    except errors.UnsafeDirectory as e:  # executor nova: the guest has moved all the same
+        return results.Done({"skipped": e.sentence})
     with probe.lay(ports.directories, migration.instance) as laid:
         request = payloads.FinishRequest(
             migration=migration.key, instance=migration.instance, source=migration.source,
             destination=migration.destination, executor=migration.executor.value,
-            probe=laid, **_listed(files, staged))
+            probe=laid, **pins.listed(files, staged))
         retrying = retries.each_second(ports.settings.live_migration_retry_count, ports.shutdown)
         reply = retrying(ports.peers.post_live_migration, migration.destination, request)
     if reply.shared:
@@ -163,22 +166,6 @@ class _nothing:
 def _nova_may_still_clean_up(task: Task) -> bool:
     settled = task.notes.get("settled", {}).get("at", 0.0)
     return bool(task.ports.clock() < settled + task.ports.settings.nova_cleanup_grace)
-
-
-def _pinned(task: Task) -> walk.PinnedFiles | None:
-    """The pinned files; pins them again after a restart while the directory stands."""
-    if task.files is None:
-        directory = task.ports.directories.pin(task.migration.instance)
-        if directory is not None:
-            with directory:
-                task.files = walk.pin_files(directory, task.ports.directories.limits)
-    return task.files
-
-
-def _listed(files: walk.PinnedFiles | None, known: ty.Mapping[str, str]) -> dict[str, ty.Any]:
-    if files is None:
-        return {"root": walk.EMPTY_ROOT}
-    return {"root": files.root, "entries": files.entries_inline(known)}
 
 
 def _attempts(retrying: ty.Any) -> int:

@@ -62,7 +62,7 @@ class Task:
         #: Somebody wanted to look at it while another thread had it.
         self.is_wanted = False
         # set by other threads, read by steps
-        self.abort_requested = False
+        self.abort_requested = "abort_requested" in self.notes
         self.rollback_requested = False
         self.is_superseded = False
 
@@ -73,7 +73,7 @@ class Task:
     @property
     def is_shared(self) -> bool:
         """Both hosts were seen to have the same directory: nothing to copy or remove."""
-        return any(note.get("shared") for note in self.notes.values())
+        return any(note.get("shared") for note in list(self.notes.values()))
 
     def remember(self, step: str, state: journals.StepState, data: dict[str, ty.Any]) -> None:
         """Take a journal record into account."""

@@ -43,11 +43,10 @@ class DomainEvents:
         self._lost = threading.Event()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="libvirt-events", daemon=True)
-        self._connection.on_opened = self._subscribe
-        self._connection.on_lost = self._lost.set
 
     def start(self) -> None:
         """Subscribe now where libvirt answers, otherwise as soon as it does."""
+        self._connection.follow(self._subscribe, self._lost.set)
         try:
             self._connect()
         except errors.HypervisorUnavailable as e:

@@ -243,8 +243,8 @@ class Listening:
 
     def _proven(self) -> None:
         self._lost = 0
+        self._queue.bind(self._link)  # one of the others alone may be lost, too
         self._board.show(TapState.HEARING, f"queue {self._queue.name} at {self._link.host}")
-        self._queue.bind(self._link)  # one of the bindings alone may be lost, too
 
     def _check_probe(self) -> None:
         if self._link.was_returned():

@@ -17,6 +17,7 @@ from tests.unit.host.trees import (
     as_nobody,
     needs_root,
     open_descriptors,
+    small_disk,
     world_readable,
 )
 
@@ -129,3 +130,8 @@ def test_a_refusal_leaves_no_descriptor_open(host: Host) -> None:
     assert open_descriptors() == before
 
 
+@needs_root
+def test_another_file_system_below_the_directory_is_refused(host: Host) -> None:
+    with (small_disk(host.make() / "mounted", "1m"),
+          pytest.raises(errors.UnsafeDirectory, match="mounted: it is on another file system")):
+        host.pinned()
