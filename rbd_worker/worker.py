@@ -63,6 +63,7 @@ class Worker:
             transport, settings.host,
             peer_server.Endpoint(desk.Desk(self.coordinator), testimonies, self.describe))
         self._janitor = threading.Thread(target=self._purge_trash, name="trash", daemon=True)
+        self._warmer = threading.Thread(target=self._warm_up, name="warm-up", daemon=True)
 
     def _ports(self, transport: "oslo_messaging.Transport") -> task.Ports:
         settings = self.settings
@@ -87,13 +88,16 @@ class Worker:
         self.peer_server.start()
         self.events.start()
         self.tap.start()
+        self._warmer.start()
         self._janitor.start()
 
     def wait_ready(self, seconds: float) -> bool:
         """True as soon as peers and casts are heard; False where that takes longer."""
         deadline = time.monotonic() + seconds
-        return (self.peer_server.wait_started(seconds)
-                and self.tap.wait_hearing(max(0.0, deadline - time.monotonic())))
+        is_hearing = (self.peer_server.wait_started(seconds)
+                      and self.tap.wait_hearing(max(0.0, deadline - time.monotonic())))
+        self._warmer.join(max(0.0, deadline - time.monotonic()))
+        return is_hearing
 
     def stop(self) -> None:
         self.coordinator.ports.shutdown.set()
@@ -142,6 +146,16 @@ class Worker:
         if consumers:
             raise errors.NovaComputeRuns(queue=f"compute.{self.settings.host}",
                                          consumers=consumers)
+
+    def _warm_up(self) -> None:
+        """Open the connections that the first migration would wait for."""
+        self.peer_server.wait_started(threading.TIMEOUT_MAX)
+        for connect in (lambda: self.coordinator.ports.peers.describe(self.settings.host),
+                        self.images.own_addresses):
+            try:
+                connect()
+            except errors.Error as e:
+                LOG.warning("%s", e.sentence)
 
     def _purge_trash(self) -> None:
         ports = self.coordinator.ports

@@ -189,6 +189,7 @@ class RollbackRequest(Payload, frozen=True, kw_only=True):
     source: HostName
     destination: HostName
     executor: ty.Literal["nova", "libvirt"] = "nova"
+    outcome: ty.Literal["failed", "cancelled"] = "failed"
 
 
 class RollbackReply(Payload, frozen=True, kw_only=True):

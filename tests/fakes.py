@@ -300,6 +300,8 @@ class Libvirt:
         self.is_down = False
         #: What workers ordered, in order: ("move", instance), ("abort", instance), ...
         self.orders: list[tuple[str, str]] = []
+        #: Every line that guests wrote here, in order.
+        self.said: list[str] = []
         #: How the next moves go; "succeed" where it is empty.
         self.next_moves: list[str] = []
         self.transfers: list[Transfer] = []
@@ -318,8 +320,9 @@ class Libvirt:
 
     def say(self, instance: str, line: str) -> None:
         """The guest writes a line to its console."""
+        self.said.append(f"[{self.host}] {line} at {self._timeline.now:.3f}")
         with (self.path / instance / "console.log").open("a") as log:
-            log.write(f"[{self.host}] {line}\n")
+            log.write(self.said[-1] + "\n")
 
     # as a worker sees it
 

@@ -130,7 +130,7 @@ class Host:
         return self.worker or self.start()
 
     def hear(self, body: bytes) -> None:
-        """A message arrives; it waits in the queue where no worker runs or it is not acknowledged."""
+        """A message arrives; it waits in the queue until a worker acknowledges it."""
         if self.worker is None:
             self._unheard.append(body)
             return
@@ -230,12 +230,17 @@ class World:
         return conductor.LiveMigration(instance, source.name, destination.name, number=number)
 
     def migrate(self, instance: str, source: Host, destination: Host, *,
-                seconds: float = 3600, number: int = 1) -> conductor.LiveMigration:
-        """One live migration with this world's executor, and time to come to rest."""
+                how: str = "succeed", seconds: float = 3600,
+                number: int = 1) -> conductor.LiveMigration:
+        """One live migration with this world's executor, and time to come to rest.
+
+        :param how: "succeed", "fail" in the middle, or another of ``Libvirt.next_moves``.
+        """
         order = self.order(instance, source, destination, number)
         if self.executor == "nova":
-            Nova(self, order).begin()
+            Nova(self, order, how).begin()
         else:
+            source.libvirt.next_moves = [how]
             source.cast(conductor.live_migration(order))
         self.timeline.pass_time(seconds)
         return order
@@ -244,14 +249,15 @@ class World:
 class Nova:
     """Both nova-computes for one migration (Nova 34, ``images_type = rbd``)."""
 
-    def __init__(self, world: World, order: conductor.LiveMigration) -> None:
+    def __init__(self, world: World, order: conductor.LiveMigration,
+                 how: str = "succeed") -> None:
         self.world = world
         self.order = order
         self.source = world.host(order.source)
         self.destination = world.host(order.destination)
         self.transfer: fakes.Transfer | None = None
         #: "succeed", "fail" (in the middle) or "post error" (the source's directory stays).
-        self.how = "succeed"
+        self.how = how
         self.failed = ""
 
     def begin(self) -> None:

@@ -3,6 +3,7 @@
 
 import dataclasses
 import json
+import pathlib
 import time
 import typing as ty
 import uuid as uuids
@@ -51,7 +52,7 @@ class Guest:
     name: str
     image: str
 
-    def directory(self, host: Host) -> ty.Any:
+    def directory(self, host: Host) -> pathlib.Path:
         """Its instance directory on that host, as a path outside; may not exist."""
         return host.nova_instances / self.uuid
 
@@ -72,7 +73,7 @@ class Guest:
     def console(self, host: Host) -> str:
         """What its console.log on that host holds."""
         path = self.directory(host) / "console.log"
-        return str(path.read_text(errors="replace")) if path.exists() else ""
+        return path.read_text(errors="replace") if path.exists() else ""
 
     def wait_for_console(self, host: Host, text: str = "tick", seconds: float = 30.0) -> None:
         processes.wait_until(lambda: text in self.console(host), seconds,

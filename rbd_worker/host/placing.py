@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Staged files become files of a directory that a guest already uses.
 
-What stands there is never lost: a missing file is put in place by a rename
-that replaces nothing; a file that this worker placed before, and that nobody
+What stands there is never lost: a missing file or directory is put in place
+by a rename that replaces nothing; a file that this worker placed before, and that nobody
 has changed since, is exchanged for the source's newer one and judged again
 after the exchange; anything else is the destination's own and stays.
 """
 
 import contextlib
 import dataclasses
+import errno
 import logging
 import os
 import secrets
@@ -18,7 +19,6 @@ from rbd_worker import errors
 from rbd_worker.host import arrivals, digest, syscalls
 from rbd_worker.host.area import Area
 from rbd_worker.host.instances import PinnedDirectory
-from rbd_worker.host.owners import Owners
 from rpcapi.payloads import FileEntry
 
 LOG = logging.getLogger(__name__)
@@ -44,8 +44,6 @@ class Placer:
         self._area = area
         self._directory = directory
         self._known = known
-        self._owners = Owners()
-        self._made: list[FileEntry] = []  # directories, parents first
 
     def place(self, entries: ty.Iterable[FileEntry]) -> Placed:
         """Files that were missing, exchanged or equal are placed; then all is durable.
@@ -60,7 +58,8 @@ class Placer:
             if arrivals.is_console_log(entry.path):
                 continue
             if entry.kind == "directory":
-                self._ensure_directory(entry)
+                if self._ensure_directory(entry):
+                    touched.add(entry.path.rpartition("/")[0])
                 continue
             found = self._place_file(entry)
             if found == entry.digest:
@@ -68,20 +67,26 @@ class Placer:
                 touched.add(entry.path.rpartition("/")[0])
             else:
                 own.append(entry.path)
-        self._finish(touched)
+        self._sync(touched)
         return Placed(placed, tuple(own))
 
-    def _ensure_directory(self, entry: FileEntry) -> None:
-        """Whatever else stands under its name stays; its files are then the destination's own."""
+    def _ensure_directory(self, entry: FileEntry) -> bool:
+        """Put a missing directory in place as a whole, with all that is staged in it.
+
+        Whatever else stands under its name stays; its files are then the
+        destination's own.
+        """
         try:
             with syscalls.parent_of(entry.path, self._directory.fd) as (parent, name):
-                os.mkdir(name, 0o700, dir_fd=parent)
-                self._made.append(entry)
-        except FileExistsError:
-            return
+                if syscalls.identity(name, parent) is not None:
+                    return False
+                with self._staged(entry) as (staged_parent, staged):
+                    syscalls.move_directory(staged, staged_parent, name, parent)
+                return True
         except OSError as e:
-            if not syscalls.is_in_the_way(e):
-                raise
+            if syscalls.is_in_the_way(e) or e.errno in (errno.EEXIST, errno.ENOTEMPTY):
+                return False
+            raise
 
     def _place_file(self, entry: FileEntry) -> str:
         """The digest of what stands under the path afterwards; empty for no file at all."""
@@ -143,13 +148,7 @@ class Placer:
                 path=f"{self._directory.label}/{entry.path}",
                 reason="it is neither staged nor standing any more") from e
 
-    def _finish(self, touched: set[str]) -> None:
-        """Times and owners of new directories, inner ones first; then everything to disk."""
-        for entry in reversed(self._made):
-            with self._opened(entry.path) as fd:
-                self._owners.apply(fd, entry)
-                touched.add(entry.path)
-                touched.add(entry.path.rpartition("/")[0])
+    def _sync(self, touched: set[str]) -> None:
         for path in touched:
             with self._opened(path) as fd:
                 os.fsync(fd)

@@ -165,6 +165,18 @@ def move_file_noreplace(name: str, dir_fd: int, new_name: str, new_dir_fd: int) 
         os.unlink(name, dir_fd=dir_fd)
 
 
+def move_directory(name: str, dir_fd: int, new_name: str, new_dir_fd: int) -> None:
+    """``rename_noreplace`` for a directory; without kernel support it may replace an empty one.
+
+    Nothing but an empty directory can be lost: a plain rename of a directory
+    fails where a file or a directory with something in it stands.
+    """
+    try:
+        rename_noreplace(name, dir_fd, new_name, new_dir_fd)
+    except errors.FileSystemUnfit:
+        os.rename(name, new_name, src_dir_fd=dir_fd, dst_dir_fd=new_dir_fd)
+
+
 def _renameat2(name: str, dir_fd: int, new_name: str, new_dir_fd: int, flags: int) -> None:
     call = getattr(_libc, "renameat2", None)
     code = errno.ENOSYS

@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import os
 import threading
+import time
 import types
 import typing as ty
 import zlib
@@ -32,8 +33,10 @@ EMPTY_ROOT = FileEntry(path=".", kind="directory", mode=0o755, uid=os.geteuid(),
 #: Fast, and enough for logs; what does not shrink is sent as it is.
 _LEVEL = 1
 _SAMPLE = 4096
-#: Looks at a directory that changes while it is read.
+#: Looks at a directory that changes while it is read, and the pause in seconds
+#: between two: longer than a tick of the clock that stamps changes.
 _ATTEMPTS = 3
+_PAUSE = 0.01
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,11 +94,13 @@ class PinnedFiles:
             as ``pin_files``; what was pinned stays as it was.
         """
         for attempt in range(_ATTEMPTS):
+            is_last = attempt + 1 == _ATTEMPTS
             try:
-                return self._refresh()
+                return self._refresh(is_last)
             except errors.DirectoryChanged:
-                if attempt + 1 == _ATTEMPTS:
+                if is_last:
                     raise
+                time.sleep(_PAUSE)
 
     def entries_inline(self, known: ty.Mapping[str, str]) -> tuple[FileEntry, ...]:
         """All entries; those that the peer cannot know carry their content.
@@ -156,7 +161,7 @@ class PinnedFiles:
 
     # -- inside --------------------------------------------------------------
 
-    def _refresh(self) -> None:
+    def _refresh(self, is_last: bool) -> None:
         with self._refreshing, contextlib.ExitStack() as unwanted:
             with self._lock:
                 self._check_open()
@@ -164,16 +169,16 @@ class PinnedFiles:
             with syscalls.held(root):
                 found = listing.scan(root, self._label, self._limits)
                 unwanted.callback(listing.close, found)
-                self._take(found, os.fstat(root), unwanted)
+                self._take(found, os.fstat(root), unwanted, is_last)
 
     def _take(self, found: list[listing.Found], root: os.stat_result,
-              unwanted: contextlib.ExitStack) -> None:
+              unwanted: contextlib.ExitStack, is_last: bool) -> None:
         """Digest what is new or changed and put it in the place of what was pinned."""
         owners = Owners()
         before = {p.found.identity: p for p in self._pinned.values()}
         fresh = {each.path: _described(each, before.get(each.identity), owners)
                  for each in found}
-        self._keep_vanished(fresh)
+        self._keep_vanished(fresh, is_last)
         with self._lock:
             self._check_open()
             kept = {p.found.fd for p in fresh.values()}
@@ -184,14 +189,17 @@ class PinnedFiles:
             unwanted.pop_all()
             listing.close(p.found for p in old.values() if p.found.fd not in kept)
 
-    def _keep_vanished(self, fresh: dict[str, _Pinned]) -> None:
-        """Keep what no name leads to any more, unless something else took its name."""
+    def _keep_vanished(self, fresh: dict[str, _Pinned], is_last: bool) -> None:
+        """Keep what no name leads to any more, unless something else took its name.
+
+        A file with a name somewhere was renamed, most likely to where this
+        listing had already looked; another look finds it, or it is elsewhere.
+        """
         seen = {p.found.identity for p in fresh.values()}
         for path, pinned in self._pinned.items():
             is_unseen = pinned.found.identity not in seen
             if path in fresh:
-                if is_unseen and pinned.found.fd >= 0 and os.fstat(pinned.found.fd).st_nlink:
-                    # renamed to where this listing had already looked
+                if is_unseen and not is_last and _has_name(pinned.found):
                     raise errors.DirectoryChanged(path=f"{self._label}/{path}",
                                                   reason="it was renamed meanwhile")
             elif is_unseen and _parents_stand(path, fresh):
@@ -244,6 +252,10 @@ def _is_unchanged(before: os.stat_result, now: os.stat_result) -> bool:
     """By size and times: what is only appended to always shows in the size."""
     return ((before.st_size, before.st_mtime_ns, before.st_ctime_ns)
             == (now.st_size, now.st_mtime_ns, now.st_ctime_ns))
+
+
+def _has_name(found: listing.Found) -> bool:
+    return found.fd >= 0 and os.fstat(found.fd).st_nlink > 0
 
 
 def _parents_stand(path: str, fresh: ty.Mapping[str, _Pinned]) -> bool:

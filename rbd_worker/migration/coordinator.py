@@ -23,6 +23,10 @@ LOG = logging.getLogger(__name__)
 
 TaskKey = tuple[str, Role]
 
+#: How long a rollback that nobody waits for is remembered, in seconds: longer
+#: than the source's worker may take to ask for the first time.
+_HINT_SECONDS = 60
+
 
 class Coordinator:
     """Thread-safe.
@@ -37,6 +41,7 @@ class Coordinator:
         self._lock = threading.Lock()
         self._tasks: dict[TaskKey, Task] = {}
         self._queued: set[TaskKey] = set()
+        self._given_up: dict[str, float] = {}
         self._pool = pool or concurrent.futures.ThreadPoolExecutor(
             ports.settings.workers, thread_name_prefix="plan")
         self._timers = alarms or timers.Timers()
@@ -171,10 +176,26 @@ class Coordinator:
         return False
 
     def rolled_back(self, instance: str) -> None:
-        """A hint that Nova gave a migration up: open tasks ask both hosts."""
-        for task in self.tasks_of(instance):
+        """A hint that Nova gave a migration up: open tasks ask both hosts.
+
+        Nova may be faster than the source's worker: the hint is then kept for
+        the task that is about to be opened.
+        """
+        tasks = self.tasks_of(instance)
+        for task in tasks:
             task.rollback_requested = True
             self.wake((task.migration.key, task.migration.role))
+        now = self.ports.clock()
+        with self._lock:
+            self._given_up = {i: at for i, at in self._given_up.items()
+                              if now - at < _HINT_SECONDS}
+            if not tasks:
+                self._given_up[instance] = now
+
+    def checked(self, instance: str) -> None:
+        """Another migration of the instance begins: what was given up was an earlier one."""
+        with self._lock:
+            self._given_up.pop(instance, None)
 
     def tasks(self) -> list[Task]:
         with self._lock:
@@ -192,7 +213,12 @@ class Coordinator:
     def _add(self, entry: Entry) -> Task:
         with self._lock:
             key = (entry.migration.key, entry.migration.role)
-            return self._tasks.setdefault(key, Task(entry, self.ports))
+            task = self._tasks.setdefault(key, Task(entry, self.ports))
+            if entry.migration.role is Role.DESTINATION:
+                at = self._given_up.pop(entry.migration.instance, None)
+                if at is not None and self.ports.clock() - at < _HINT_SECONDS:
+                    task.rollback_requested = True
+            return task
 
     def _forget(self, key: TaskKey) -> None:
         self._timers.cancel(key)

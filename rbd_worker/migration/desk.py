@@ -95,6 +95,7 @@ class Desk:
         with self._coordinator.holding(task):
             if not task.is_closed:
                 task.rollback_requested = True
+                task.rollback_outcome = Outcome(request.outcome)
                 self._coordinator.run(task)
             if task.is_closed:
                 return payloads.RollbackReply(done=True, reason=str(task.outcome))

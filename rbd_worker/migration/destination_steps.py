@@ -84,13 +84,16 @@ def ensure_made_directory_trashed(task: Task) -> None:
 
 def ensure_files_placed(task: Task) -> results.Result:
     """The directory has the source's files and its console history, durably."""
-    ports, migration = task.ports, task.migration
+    ports, migration, settings = task.ports, task.migration, task.ports.settings
     request = task.finish
     if task.is_shared or (request is not None and _is_shared(task, request.probe)):
         return results.Done({"shared": True, "placed": {}, "own": []})
     if "files_placed" in task.notes:  # a kill came between the note and the step's record
         _staging(task).drop()
         return results.Done(task.notes["files_placed"])
+    if request is None and outcome_steps.source_has_it_open(task):
+        # after a restart: what is staged is older than what the source still holds
+        return results.Wait(settings.settle_interval, "the source hands its files over again")
     area = _staging(task)
     with contextlib.ExitStack() as held:
         directory = ports.directories.pin(migration.instance)

@@ -112,6 +112,7 @@ def _turn_back(task: Task, turn: results.TurnBack) -> None:
     LOG.warning("%s turns back (%s): %s", task.migration, turn.outcome, turn.reason)
     task.record(("turned_back", StepState.NOTE,
                  {"outcome": turn.outcome.value, "reason": turn.reason}), phase=Phase.ROLLBACK)
+    task.attempts = 0
 
 
 def _backward(task: Task) -> None:

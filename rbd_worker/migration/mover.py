@@ -89,7 +89,7 @@ class Movers:
         try:
             end = self._moved(migration, order)
         except errors.Error as e:
-            LOG.warning("%s libvirt ended the move: %s", migration, e.sentence)
+            LOG.warning("%s %s", migration, e.sentence)
             end = {"error": e.sentence}
         except Exception as e:
             LOG.exception("%s the move ended in a way that is not foreseen", migration)

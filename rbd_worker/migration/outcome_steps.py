@@ -83,6 +83,12 @@ def whether_source_goes_on(task: Task) -> results.Result:
                                             f"{found.sentence}")
 
 
+def source_has_it_open(task: Task) -> bool:
+    """Whether the source still works on the migration, by its own word."""
+    there = task.ports.peers.testify(task.migration.source, task.migration.instance)
+    return _phase_of(task, there) is not None
+
+
 def _phase_of(task: Task, there: payloads.Testimony) -> str | None:
     """How far the peer is with this migration; None where it does not have it open."""
     return next((e.phase for e in there.entries
@@ -103,7 +109,7 @@ def _as_destination(task: Task, found: Settlement, there: payloads.Testimony,
                              "sentence": "the source closed its entry; its last files are "
                                          "those that were staged"})
     if phase in (None, Phase.ROLLBACK.value):
-        return results.TurnBack(Outcome.FAILED, found.sentence)
+        return results.TurnBack(task.rollback_outcome, found.sentence)
     if task.rollback_requested:  # the source hears no cast when Nova gives up: tell it
         task.ports.peers.look_again(task.migration.source, payloads.LookRequest(
             migration=task.migration.key, instance=task.migration.instance))

@@ -41,7 +41,7 @@ def keep(task: Task) -> None:
 
 
 def listed(files: walk.PinnedFiles | None, known: ty.Mapping[str, str]) -> dict[str, ty.Any]:
-    """``root`` and ``entries`` of a request; content that the peer does not know travels inline."""
+    """``root`` and ``entries`` of a request; what the peer does not know travels inline."""
     if files is None:
         return {"root": walk.EMPTY_ROOT}
     return {"root": files.root, "entries": files.entries_inline(known)}

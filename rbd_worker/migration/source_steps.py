@@ -70,7 +70,8 @@ def ensure_destination_rolled_back(task: Task) -> None:
     migration = task.migration
     request = payloads.RollbackRequest(
         migration=migration.key, instance=migration.instance, source=migration.source,
-        destination=migration.destination, executor=migration.executor.value)
+        destination=migration.destination, executor=migration.executor.value,
+        outcome="cancelled" if _is_cancelled(task) else "failed")
     try:
         reply = task.ports.peers.rollback_live_migration(migration.destination, request)
     except errors.Error as e:
@@ -78,6 +79,10 @@ def ensure_destination_rolled_back(task: Task) -> None:
         return
     if not reply.done:
         LOG.info("%s the destination is not done yet: %s", migration, reply.reason)
+
+
+def _is_cancelled(task: Task) -> bool:
+    return bool(task.notes.get("turned_back", {}).get("outcome") == Outcome.CANCELLED.value)
 
 
 def ensure_guest_moved(task: Task) -> results.Result:

@@ -64,6 +64,7 @@ class Task:
         # set by other threads, read by steps
         self.abort_requested = "abort_requested" in self.notes
         self.rollback_requested = False
+        self.rollback_outcome = Outcome.FAILED
         self.is_superseded = False
 
     @property

@@ -72,6 +72,7 @@ class Hearing:
                  cast.request_id or "-", migration.destination, migration.executor)
 
     def _look_for_leftover(self, check: casts.CheckDestination) -> None:
+        self._coordinator.checked(check.instance)
         if check.source_hint is None or check.source_hint == self._host:
             return
         self._coordinator.submit(functools.partial(

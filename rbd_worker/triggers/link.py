@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One connection to RabbitMQ with one channel: the only file that knows kombu's calls.
+"""One connection to RabbitMQ: the only file that knows kombu's calls.
 
 It is used below kombu's ``Consumer``, whose ``Message`` would decompress a
 body of any size and knows how to decode it; the tap wants bytes.  Foreign
 exceptions end here: a missing exchange or queue is an answer, a queue with
 other arguments is :class:`QueueDiffers`, and everything else is
 ``errors.BrokerUnavailable``, after which the link is of no more use.
+
+A broker says no by closing the channel, and the consumers on it with it (py-amqp
+opens the same channel again at once).  So there are two: one for questions and
+declarations, one for messages.
 
 kombu's memory transport stands in for RabbitMQ where ``is_memory`` is set.
 """
@@ -29,6 +33,7 @@ from rbd_worker.triggers.broker import BrokerHost, BrokerSettings
 #: Seconds for the TCP and TLS handshakes, and for one answer of the broker.
 _CONNECT_SECONDS = 5.0
 _ANSWER_SECONDS = 10.0
+_GOODBYE_SECONDS = 1.0
 #: Seconds that a read may wait for the rest of something that has begun to arrive.
 _READ_SECONDS = 0.1
 #: Seconds between two looks of the memory transport, which cannot wake anybody.
@@ -81,7 +86,11 @@ class Link:
         with self._translated():
             self._transport = self._kombu.transport
             self._connection = self._transport.establish_connection()
-            self._open_channel()
+            self._channel = self._transport.create_channel(self._connection)
+            self._asking = self._transport.create_channel(self._connection)
+        if not settings.is_memory:
+            self._channel.auto_decode = False  # else a body may come as str
+            self._channel.events["basic_return"].add(self._on_return)
 
     @property
     def host(self) -> str:
@@ -91,7 +100,7 @@ class Link:
 
     def exchange_exists(self, name: str) -> bool:
         def ask() -> None:
-            self._channel.exchange_declare(exchange=name, type="topic", passive=True)
+            self._asking.exchange_declare(exchange=name, type="topic", passive=True)
         return self._asked(ask)
 
     def queue_state(self, name: str) -> QueueState | None:
@@ -99,7 +108,7 @@ class Link:
         found: list[ty.Any] = []
 
         def ask() -> None:
-            found.append(self._channel.queue_declare(queue=name, passive=True))
+            found.append(self._asking.queue_declare(queue=name, passive=True))
         if not self._asked(ask):
             return None
         return QueueState(found[0].message_count, found[0].consumer_count)
@@ -113,24 +122,24 @@ class Link:
         """
         with self._translated():
             try:
-                self._channel.queue_declare(queue=name, durable=True, auto_delete=False,
-                                            arguments=arguments)
+                self._asking.queue_declare(queue=name, durable=True, auto_delete=False,
+                                           arguments=arguments)
             except amqp.exceptions.PreconditionFailed as e:
                 raise QueueDiffers(queue=name, reason=e.reply_text) from e
 
     def bind(self, queue: str, exchange: str, key: str) -> None:
         with self._translated():
-            self._channel.queue_bind(queue=queue, exchange=exchange, routing_key=key)
+            self._asking.queue_bind(queue=queue, exchange=exchange, routing_key=key)
 
     def unbind(self, queue: str, exchange: str, key: str) -> None:
         with self._translated():
-            self._channel.queue_unbind(queue=queue, exchange=exchange, routing_key=key)
+            self._asking.queue_unbind(queue=queue, exchange=exchange, routing_key=key)
 
     def delete_if_idle(self, queue: str) -> bool:
         """Delete a queue that is empty and that nobody consumes; False where it is not so."""
         with self._translated():
             try:
-                self._channel.queue_delete(queue=queue, if_unused=True, if_empty=True)
+                self._asking.queue_delete(queue=queue, if_unused=True, if_empty=True)
             except amqp.exceptions.PreconditionFailed:
                 return False
         return True
@@ -213,8 +222,10 @@ class Link:
                 self._transport.heartbeat_check(self._connection, rate=2)
 
     def close(self) -> None:
-        """Say goodbye to the broker where it still listens; never raises."""
+        """Say goodbye where the broker still listens; takes a second at most, never raises."""
         try:
+            if not self._settings.is_memory and self._connection.connected:
+                self._connection.sock.settimeout(_GOODBYE_SECONDS)
             self._transport.close_connection(self._connection)
         except Exception:  # noqa: BLE001 - a broken connection breaks in many ways
             with contextlib.suppress(Exception):
@@ -239,13 +250,6 @@ class Link:
 
     def _on_return(self, *_details: ty.Any) -> None:
         self._returned = True
-
-    def _open_channel(self) -> None:
-        """The broker closes a channel to say no; py-amqp opens the same one again at once."""
-        self._channel = self._transport.create_channel(self._connection)
-        if not self._settings.is_memory:
-            self._channel.auto_decode = False  # else a body may come as str
-            self._channel.events["basic_return"].add(self._on_return)
 
     def _asked(self, ask: ty.Callable[[], None]) -> bool:
         with self._translated():

@@ -226,8 +226,6 @@ class Listening:
             else:
                 self._counters.handed_on += 1
                 break
-        self._done(delivery)
-        self._acknowledge()
         self._begin()
         return True
 

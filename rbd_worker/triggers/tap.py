@@ -95,7 +95,6 @@ class Tap:
             if self._stop.is_set():
                 break
             failures = 1 if was_heard else failures + 1
-            self._board.show(TapState.CONNECTING, problem)
             pause = self._pause(failures)
             LOG.warning("tap: not connected: %s; next attempt in %.1f s", problem, pause)
             if self._stop.wait(pause):
@@ -118,6 +117,8 @@ class Tap:
             LOG.error("tap: not foreseen: %s", described(e))
             problem = type(e).__name__
         finally:
+            if not self._stop.is_set():
+                self._board.show(TapState.CONNECTING, problem)
             if link is not None:
                 link.close()
         return self._probe.last_seen != seen, problem

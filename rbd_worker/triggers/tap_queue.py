@@ -6,9 +6,10 @@ Nova loses nothing.  Nova's exchange is never declared here: with other flags
 than Nova's that would keep Nova from starting.
 
 RabbitMQ does not change a queue's arguments.  When the operator changed an
-option, the queue is therefore replaced by one of a second name: the new one is
-bound first, then the old one is unbound, emptied and deleted, so that every
-message is in at least one of the two.  At the next change the names swap.
+option, a second queue serves as a bridge: it is bound, then the outdated one is
+unbound, emptied and deleted, made anew and bound, and the bridge goes the same
+way.  At every moment one of the two is bound, so that nothing is lost; what is
+in both is heard twice.  After a kill in the middle the next start goes on.
 """
 
 import logging
@@ -31,14 +32,14 @@ class TapQueue:
     :param message_ttl: seconds that a message waits; bodies hold tokens.
     :param max_length: messages; the oldest leave first.
     :ivar name: the queue that is bound now.
-    :ivar old: a queue with outdated arguments, to be emptied and then given to
+    :ivar old: a queue that was unbound, to be emptied and then given to
         :meth:`drop_old`; mostly None.
     """
 
     def __init__(self, settings: BrokerSettings, host: str, *, expires: int, message_ttl: int,
                  max_length: int) -> None:
         self.exchange = settings.control_exchange
-        self._names = (f"rbd_worker.tap.{host}", f"rbd_worker.tap.{host}.other")
+        self._names = (f"rbd_worker.tap.{host}", f"rbd_worker.tap.{host}.bridge")
         self.name = self._names[0]
         self.old: str | None = None
         self.probe_key = f"rbd_worker.tap.{host}.probe"
@@ -54,17 +55,15 @@ class TapQueue:
 
         :raises errors.BrokerUnavailable:
         """
-        first, second = self._names
-        if self._is_current(link, first):
-            self.name = first
-            if not self._is_settled:  # only a change of options makes a second queue
-                self.old = second if link.queue_state(second) is not None else None
+        own, bridge = self._names
+        if self._is_current(link, own):
+            self.name = own
+            if not self._is_settled:
+                self.old = bridge if link.queue_state(bridge) is not None else None
         else:
-            LOG.info("queue %s has outdated arguments; it will be replaced", first)
-            # Outdated itself after two changes in a row: it still hears while the
-            # first is emptied, and its own turn comes after that.
-            self._is_current(link, second)
-            self.name, self.old = second, first
+            LOG.info("queue %s has outdated arguments; it will be replaced", own)
+            self._is_current(link, bridge)  # outdated or not: it is a bridge for a moment
+            self.name, self.old = bridge, own
         self._is_settled = True
         self.bind(link)
         if self.old is not None:
@@ -79,13 +78,13 @@ class TapQueue:
     def drop_old(self, link: Link) -> bool:
         """Delete the old queue if it is empty; False while it still holds something.
 
-        Where True, the next :meth:`ensure` finds out whether there is more to replace.
+        After True, :meth:`ensure` takes the next step.
         """
         old = ty.cast(str, self.old)
         state = link.queue_state(old)
         if state is not None and (state.messages or not link.delete_if_idle(old)):
             return False
-        LOG.info("queue %s was emptied and deleted; %s takes its place", old, self.name)
+        LOG.info("queue %s was emptied and deleted", old)
         self.old, self._is_settled = None, False
         return True
 

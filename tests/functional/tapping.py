@@ -13,7 +13,7 @@ from tests.fixtures import wire
 
 HOST = "node1"
 QUEUE = f"rbd_worker.tap.{HOST}"
-OTHER_QUEUE = f"{QUEUE}.other"
+BRIDGE = f"{QUEUE}.bridge"
 EXCHANGE = "nova"
 
 

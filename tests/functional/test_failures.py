@@ -17,11 +17,13 @@ SLOW = {"live_migration_bandwidth": 10}
 def _moving(fleet: Fleet, guest) -> None:
     fleet.until(lambda: guest.state(fleet.two) is not None, "the guest at the destination")
     time.sleep(0.5)
+    assert guest.running_on() == ["node1"], "it moved too fast for this test"
 
 
 def test_qemu_killed_at_the_destination_rolls_back(fleet: Fleet):
     fleet.start(libvirt=SLOW)
     guest = fleet.lab.define_guest(fleet.one, busy=True)
+    guest.wait_for_console(fleet.one)
     furnish(guest.directory(fleet.one))
     before = states(guest.directory(fleet.one))
     before.pop("console.log", None)
@@ -43,11 +45,12 @@ def test_an_abort_cast_ends_the_move_and_the_guest_stays(fleet: Fleet):
     from devstack import conductor
     fleet.start(libvirt=SLOW)
     guest = fleet.lab.define_guest(fleet.one, busy=True)
+    guest.wait_for_console(fleet.one)
     order = fleet.move(guest, fleet.one, fleet.two)
     _moving(fleet, guest)
     fleet.conductor.cast("node1", conductor.abort(order), topic="compute")
     entries = fleet.closed(order)
-    assert entries["node1"].outcome is Outcome.CANCELLED
+    assert {e.outcome for e in entries.values()} == {Outcome.CANCELLED}
     assert guest.running_on() == ["node1"]
     assert not guest.directory(fleet.two).exists()
 
@@ -56,6 +59,7 @@ def test_a_force_complete_cast_makes_a_busy_guest_arrive(fleet: Fleet):
     from devstack import conductor
     fleet.start(libvirt={"live_migration_bandwidth": 30})
     guest = fleet.lab.define_guest(fleet.one, busy=True)
+    guest.wait_for_console(fleet.one)
     order = fleet.move(guest, fleet.one, fleet.two)
     _moving(fleet, guest)
     fleet.conductor.cast("node1", conductor.force_complete(order), topic="compute")
@@ -88,7 +92,8 @@ def test_the_broker_restarted_between_two_migrations_loses_nothing(fleet: Fleet)
     from devstack.conductor import Conductor
     with Conductor(fleet.lab.broker_url) as conductor:  # Nova declares its exchange again
         for worker in fleet.workers.values():
-            worker.wait_log("hears again", timeout=60)
+            fleet.until(lambda worker=worker: worker.log_text.count("tap: hearing") > 1,
+                        "that the worker hears again", 60)
         order = fleet.order(guest, fleet.two, fleet.one)
         conductor.live_migrate(order)
         entries = fleet.closed(order, seconds=60)

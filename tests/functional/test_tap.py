@@ -7,7 +7,9 @@ import logging
 import pathlib
 import threading
 import time
+import zlib
 
+import amqp
 import pytest
 
 from devstack import lab as labs
@@ -15,9 +17,9 @@ from rbd_worker import errors
 from rbd_worker.triggers import broker, tap
 from tests.fixtures import wire
 from tests.functional.tapping import (
+    BRIDGE,
     EXCHANGE,
     HOST,
-    OTHER_QUEUE,
     QUEUE,
     Handler,
     Nova,
@@ -148,32 +150,32 @@ def test_a_queue_that_was_deleted_is_made_again(start, nova, handler):
     assert handler.wait_for(1) == ["heard"]
 
 
-def test_changed_options_replace_the_queue_and_lose_nothing(start, nova, handler):
-    """Twice in a row, so that the second name is given up again as well."""
+def test_changed_options_replace_the_queue_and_lose_nothing(start, nova, handler, lab):
     start(message_ttl=600).stop()
-    for change, (queue, old) in enumerate([(OTHER_QUEUE, QUEUE), (QUEUE, OTHER_QUEUE)]):
-        handler.bodies.clear()
-        for number in range(100):
-            nova.publish(cast(number))
-        one = start(message_ttl=700 + change)
-        nova.publish(cast("now"))
-        assert set(handler.wait_for(101)) == {*map(str, range(100)), "now"}
-        wait_until(lambda old=old: nova.queue(old) is None)
-        assert (one.status().queue, nova.queue(queue).message_count) == (queue, 0)
-        assert one.is_hearing
-        one.stop()
+    for number in range(200):
+        nova.publish(cast(number))
+    one = start(message_ttl=700)
+    for number in range(200, 400):
+        nova.publish(cast(number))
+    handler.wait_for(400)
+    wait_until(lambda: nova.queue(BRIDGE) is None and one.status().queue == QUEUE)
+    nova.publish(cast(400))
+    wait_until(lambda: "400" in handler.numbers)
+    assert set(map(int, handler.numbers)) == set(range(401))
+    assert one.is_hearing
+    assert '"x-message-ttl">>,signedint,700000' in queue_arguments(lab)
 
 
 def test_two_outdated_queues_are_both_emptied_and_replaced(start, nova, handler):
     """As a kill amid one replacement and another change of options leave them."""
-    for number, queue in enumerate((QUEUE, OTHER_QUEUE)):
+    for number, queue in enumerate((QUEUE, BRIDGE)):
         nova.channel.queue_declare(queue, durable=True, auto_delete=False,
                                    arguments={"x-message-ttl": 60000 + number})
         nova.channel.queue_bind(queue, EXCHANGE, f"compute.{HOST}")
     nova.publish(cast("in both"))
     one = start()
     nova.publish(cast("now"))
-    wait_until(lambda: nova.queue(OTHER_QUEUE) is None and one.is_hearing)
+    wait_until(lambda: nova.queue(BRIDGE) is None and one.is_hearing)
     nova.publish(cast("later"))
     wait_until(lambda: "later" in handler.numbers)
     assert set(handler.numbers) == {"in both", "now", "later"}
@@ -259,12 +261,9 @@ def test_a_message_of_50_mib_reaches_the_handler_and_the_next_one_too(start, nov
 
 
 def test_compressed_messages_are_read_and_a_bomb_is_not_unpacked(start, nova, handler):
-    import zlib
-
-    import amqp
     start()
     packed = {"compression": "application/x-gzip"}
-    for body in (zlib.compress(cast("small")), zlib.compress(bytes(1 << 30), 9)):
+    for body in (zlib.compress(cast("small")), zlib.compress(bytes(1 << 28))):
         nova.channel.basic_publish(amqp.Message(body, application_headers=packed),
                                    EXCHANGE, f"compute.{HOST}")
     wait_until(lambda: len(handler.bodies) == 2, 60)
@@ -295,9 +294,7 @@ def test_the_oldest_leave_first_where_the_queue_is_full(start, nova, handler):
 
 def test_the_queue_is_durable_and_bounded_in_time_and_length(start, nova, lab):
     start(queue_expires=3600, message_ttl=300, max_length=1234)
-    arguments = lab.broker.evaluate(
-        "[element(6, Q) || Q <- rabbit_amqqueue:list(<<\"rbdw\">>), "
-        f"element(4, element(2, Q)) =:= <<\"{QUEUE}\">>]")
+    arguments = queue_arguments(lab)
     for piece in ('"x-expires">>,signedint,3600000', '"x-message-ttl">>,signedint,300000',
                   '"x-max-length">>,signedint,1234', '"drop-head"', '"classic"'):
         assert piece in "".join(arguments.split())
@@ -311,8 +308,7 @@ def test_a_quorum_queue_is_used_where_nova_uses_them(lab, nova, handler):
         assert one.wait_hearing(20)
         nova.publish(cast("heard"))
         assert handler.wait_for(1) == ["heard"]
-        assert "quorum" in lab.broker.evaluate(
-            "[element(6, Q) || Q <- rabbit_amqqueue:list(<<\"rbdw\">>)]")
+        assert '"quorum"' in queue_arguments(lab)
     finally:
         one.stop()
 
@@ -323,6 +319,13 @@ def test_consumers_of_a_queue_are_counted(start, nova, settings):
     assert tap.consumers_of(settings, QUEUE) == 1
     one.stop()
     assert tap.consumers_of(settings, QUEUE) == 0
+
+
+def queue_arguments(lab: labs.Lab) -> str:
+    """Of the tap's queue, which is the only one of the vhost, as Erlang writes them."""
+    return lab.broker.evaluate(
+        "lists:flatten(io_lib:format(\"~0p\", "
+        "[[element(6, Q) || Q <- rabbit_amqqueue:list(<<\"rbdw\">>)]]))").replace('\\"', '"')
 
 
 def _resident_mib() -> int:

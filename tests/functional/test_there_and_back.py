@@ -107,4 +107,4 @@ def test_on_a_shared_path_nothing_is_copied_and_nothing_is_removed(fleet: Fleet)
     finally:
         for worker in fleet.workers.values():
             worker.stop()
-        fleet.two.run(["umount", "/var/lib/nova/instances"])
+        fleet.two.run(["umount", "-l", "/var/lib/nova/instances"])

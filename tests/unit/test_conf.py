@@ -24,7 +24,7 @@ rbd_secret_uuid = 457eb676-33da-42ec-9a8c-9293d545c337
 
 
 class Files:
-    """Configuration files of one test, read as the service reads them but into a CONF of its own."""
+    """Configuration files of one test, read as the service does but into a CONF of its own."""
 
     def __init__(self, directory: pathlib.Path) -> None:
         self._directory = directory
@@ -134,7 +134,8 @@ def test_options_of_others_in_nova_conf_are_none_of_our_business(files: Files) -
 
 #: Text, the option that must be named, and words that the remedy must have.
 WRONG = {
-    "misspelt": ("[rbd_worker]\nexcutor = nova\n", "[rbd_worker] excutor", "Did you mean executor"),
+    "misspelt": ("[rbd_worker]\nexcutor = nova\n", "[rbd_worker] excutor",
+                 "Did you mean executor"),
     "dashes": ("[rbd_worker]\ntrash-retentoin = 1\n", "[rbd_worker] trash-retentoin",
                "Did you mean trash_retention"),
     "unknown": ("[rbd_worker]\nzzz = 1\n", "[rbd_worker] zzz", "Remove it"),

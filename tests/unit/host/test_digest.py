@@ -100,9 +100,9 @@ def test_a_file_that_became_shorter_is_an_error(tmp_path: pathlib.Path, there: b
 
 def test_a_sparse_file_of_1_tib_takes_milliseconds(tmp_path: pathlib.Path) -> None:
     write_at(tmp_path / "file", 1 << 40, {1 << 39: b"in the middle"})
-    began = time.monotonic()
+    began = time.thread_time()
     found = digest_of(tmp_path / "file")
-    assert time.monotonic() - began < 0.5
+    assert time.thread_time() - began < 0.5
     block = b"in the middle".ljust(BLOCK, b"\0")
     assert found == hashlib.sha256(
         (1 << 40).to_bytes(8, "big") + (1 << 39).to_bytes(8, "big") + block).hexdigest()

@@ -5,6 +5,7 @@ import dataclasses
 import os
 import pathlib
 import socket
+import tempfile
 import time
 
 import pytest
@@ -61,14 +62,17 @@ def test_a_name_that_is_not_utf8_is_refused(host: Host) -> None:
         host.pinned()
 
 
-def test_100000_files_are_refused_as_fast_as_a_few(host: Host) -> None:
-    directory = host.make()
-    for number in range(100_000):
-        os.mknod(directory / f"{number}")
-    began = time.monotonic()
-    with pytest.raises(errors.DirectoryTooLarge) as caught:
-        host.pinned()
-    assert time.monotonic() - began < 0.2
+def test_100000_files_are_refused_as_fast_as_a_few(tmp_path: pathlib.Path) -> None:
+    in_memory = "/dev/shm" if os.path.isdir("/dev/shm") else tmp_path  # quick to make and remove
+    with tempfile.TemporaryDirectory(dir=in_memory) as path:
+        host = Host(pathlib.Path(path))
+        directory = host.make()
+        for number in range(100_000):
+            os.mknod(directory / f"{number}")
+        began = time.thread_time()
+        with pytest.raises(errors.DirectoryTooLarge) as caught:
+            host.pinned()
+        assert time.thread_time() - began < 0.05  # of the processor: others may use it too
     assert "max_files" in caught.value.sentence
 
 

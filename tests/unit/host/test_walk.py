@@ -173,6 +173,16 @@ def test_a_file_that_vanished_stays_and_one_that_was_replaced_does_not(host: Hos
         assert digests(files) == {"gone": plainly(b"gone"), "replaced": plainly(b"after")}
 
 
+def test_a_file_that_was_moved_out_of_the_directory_is_not_held_on_to(
+        host: Host, tmp_path: pathlib.Path) -> None:
+    directory = host.make(console_log=b"moved away")
+    with host.pinned() as files:
+        os.rename(directory / "console.log", tmp_path / "elsewhere")
+        (directory / "console.log").write_bytes(b"new")
+        files.refresh()
+        assert digests(files) == {"console.log": plainly(b"new")}
+
+
 def test_a_directory_that_became_a_file_takes_its_old_files_along(host: Host) -> None:
     directory = host.make()
     (directory / "x").mkdir()

@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: Apache-2.0
+"""For the unit tests: small worlds on a temporary disk."""
+
+import pathlib
+import typing as ty
+
+import pytest
+
+from tests.world import World
+
+MakeWorld = ty.Callable[..., World]
+
+
+@pytest.fixture
+def make_world(tmp_path: pathlib.Path) -> ty.Iterator[MakeWorld]:
+    """``make_world(executor, hosts=2, **settings)``; closed after the test."""
+    made: list[World] = []
+
+    def make(executor: str, hosts: int = 2, **changes: ty.Any) -> World:
+        made.append(World(tmp_path / f"world{len(made)}", executor, hosts, **changes))
+        return made[-1]
+    yield make
+    for world in made:
+        world.close()
