@@ -89,8 +89,8 @@ def _run(settings: conf.Settings, stopped: threading.Event) -> int:
     from rpcapi import client as rpc_client
 
     workers.raise_descriptor_limit()
-    worker = workers.Worker(settings, rpc_client.transport_for(cfg.CONF),
-                            broker.from_conf(cfg.CONF))
+    broker_settings = broker.from_conf(cfg.CONF)  # refuses a transport_url that is none
+    worker = workers.Worker(settings, rpc_client.transport_for(cfg.CONF), broker_settings)
     worker.start()
     LOG.info("rbd-worker %s starts on %s, executor %s", VERSION, settings.host,
              settings.executor)

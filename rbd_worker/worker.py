@@ -16,7 +16,8 @@ import typing as ty
 
 import rpcapi
 from rbd_worker import conf, errors
-from rbd_worker.host import evidence, hypervisor, instances, peers, rbd, trash
+from rbd_worker.host import evidence, instances, peers, rbd, trash
+from rbd_worker.host import hypervisor as hypervisors
 from rbd_worker.migration import coordinator, desk, journal, mover, task, testimony
 from rbd_worker.model import Executor
 from rbd_worker.triggers import broker, domain_events, hearing, peer_server, tap
@@ -38,19 +39,22 @@ class Worker:
 
     :param transport: of oslo.messaging, for calls of and to peers.
     :param broker_settings: where the tap listens.
+    :param hypervisor, images: stand-ins for libvirt and Ceph; the real ones by default.
     :raises errors.AnotherWorker: one runs here already.
     :raises errors.JournalUnusable: the journal cannot be written.
     """
 
     def __init__(self, settings: conf.Settings, transport: "oslo_messaging.Transport",
-                 broker_settings: broker.BrokerSettings) -> None:
+                 broker_settings: broker.BrokerSettings,
+                 hypervisor: hypervisors.Hypervisor | None = None,
+                 images: rbd.ImageStore | None = None) -> None:
         self.settings = settings
         self.started = time.time()
         self._broker = broker_settings
         self.journal = journal.Journal(settings.state_directory)
-        self.hypervisor = hypervisor.Hypervisor(
+        self.hypervisor = hypervisor or hypervisors.Hypervisor(
             settings.libvirt, settings.host, settings.libvirt_timeout)
-        self.images = rbd.ImageStore(settings.ceph, settings.ceph_timeout)
+        self.images = images or rbd.ImageStore(settings.ceph, settings.ceph_timeout)
         self.coordinator = coordinator.Coordinator(self._ports(transport))
         self.tap = tap.Tap(broker_settings, settings.host, _tap_options(settings),
                            hearing.Hearing(self.coordinator).heard)

@@ -6,11 +6,10 @@ import sys
 import time
 
 from rich.console import Console
-from rich.table import Table
 
 from devstack import lab as labs
 from devstack.conductor import Conductor, LiveMigration
-from devstack.demo import moves, seed, verdict
+from devstack.demo import moves, seed, timeline, verdict
 
 CONSOLE_BYTES = 1 << 20
 CONFIG_BYTES = 64 << 10
@@ -66,7 +65,7 @@ def _three_moves(lab: labs.Lab, conductor: Conductor, console: Console) -> bool:
             order = LiveMigration(guest.uuid, source, destination, number=number)
             done.append(moves.watched(lab, conductor, order, progress))
     for move in done:
-        _show_timeline(move, console)
+        timeline.show(move.order, move.rows, console, move.downtime_ms)
     prepared = [m.prepared_ms for m in done if m.prepared_ms is not None]
     if prepared:
         console.print(f"from cast to prepared destination ({CONSOLE_BYTES >> 10} KiB of console "
@@ -77,17 +76,6 @@ def _three_moves(lab: labs.Lab, conductor: Conductor, console: Console) -> bool:
     for worker in workers:
         worker.stop()
     return all(check.holds for check in checks)
-
-
-def _show_timeline(move: moves.Move, console: Console) -> None:
-    table = Table(title=f"{move.order.source} → {move.order.destination}, migration "
-                        f"{move.order.uuid}, downtime {move.downtime_ms} ms", title_justify="left")
-    table.add_column("ms", justify="right")
-    table.add_column("host")
-    table.add_column("what")
-    for row in move.rows:
-        table.add_row(f"{row.at * 1000:.0f}", row.host, row.what)
-    console.print(table)
 
 
 if __name__ == "__main__":

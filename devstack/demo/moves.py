@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from devstack import lab as labs
 from devstack.conductor import Conductor, LiveMigration
+from devstack.demo import timeline
 from rbd_worker.migration import journal
 from rbd_worker.model import Role
 
@@ -21,20 +22,11 @@ SECONDS = 60.0
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
-    """One line of the timeline; ``at`` in seconds after the cast was published."""
-
-    at: float
-    host: str
-    what: str
-
-
-@dataclasses.dataclass(frozen=True)
 class Move:
     """A migration that has come to its end, or has not within ``SECONDS``."""
 
     order: LiveMigration
-    rows: tuple[Row, ...]
+    rows: tuple[timeline.Row, ...]
     outcomes: ty.Mapping[str, str]
     prepared_ms: float | None
     downtime_ms: int | None
@@ -104,27 +96,22 @@ class _Watch:
         return self._memory
 
     def result(self) -> Move:
-        rows, outcomes, prepared, downtime = [], {}, None, None
+        rows: list[timeline.Row] = []
+        outcomes: dict[str, str] = {}
+        prepared, downtime = None, None
         for role, host in self._roles():
             entry = self._readers[role].entry(self._order.uuid, role)
             if entry is None:
                 continue
             outcomes[host] = entry.outcome.value if entry.outcome else "open"
-            rows.append(Row(entry.opened - self._began, host, f"begins as {role}"))
-            for record in self._readers[role].records(entry.migration):
-                if record.state in ("done", "undone", "note"):
-                    state = "" if record.state == "note" else f" {record.state}"
-                    rows.append(Row(record.at - self._began, host, record.step + state))
+            records = self._readers[role].records(entry.migration)
+            rows += timeline.rows(entry, records, self._began)
+            for record in records:
                 if (record.step, record.state) == ("ensure_destination_prepared", "done"):
                     prepared = (record.at - self._began) * 1000
                 if record.step == "ensure_guest_moved" and record.state == "done":
                     downtime = record.data.get("downtime_ms")
-            if entry.closed is not None:
-                why = f": {entry.reason}" if entry.reason else ""
-                rows.append(Row(entry.closed - self._began, host,
-                                f"{outcomes[host]} as {role}{why}"))
         for reader in self._readers.values():
             reader.close()
         self._source.close()
-        return Move(self._order, tuple(sorted(rows, key=lambda r: r.at)), outcomes, prepared,
-                    downtime)
+        return Move(self._order, tuple(rows), outcomes, prepared, downtime)

@@ -44,6 +44,7 @@ class Hypervisor:
         self.connection = connection.Connection(settings.uri, timeout)
         self._lock = threading.Lock()
         self._moves: dict[str, moving.Move] = {}
+        self._stopped: set[str] = set()
 
     def state(self, instance: str) -> GuestState:
         """What libvirt says of one guest now.
@@ -109,6 +110,8 @@ class Hypervisor:
             with self._lock:
                 if self._moves.get(instance) is move:
                     del self._moves[instance]
+                if move.is_suspended:
+                    self._stopped.add(instance)
 
     def abort(self, instance: str) -> None:
         """End the guest's move at its next safe point; harmless if there is none.
@@ -117,6 +120,8 @@ class Hypervisor:
         :raises errors.MoveRefused: it is too late, the guest runs there already.
         """
         def abort(domain: libvirt.virDomain) -> None:
+            if domain_state.job_of(domain) is not Job.OUTGOING:
+                return  # nothing, or a job that is not ours to end
             try:
                 domain.abortJob()
             except libvirt.libvirtError as e:
@@ -126,15 +131,15 @@ class Hypervisor:
                     raise errors.MoveRefused(
                         instance=instance, reason=str(e),
                         fix="It is in its last part; wait for its end") from e
-                LOG.info("[instance: %s] nothing to abort: %s", instance, e)
         self._ask(instance, abort, None)
 
     def force_complete(self, instance: str) -> None:
         """Make the guest's move end now: by post-copy if permitted, else by a pause.
 
         As Nova does it.  A guest that was paused for this runs again at its
-        destination, or here if its move fails after all.  Without a move in
-        this process that would see to it, nothing is paused.
+        destination, or here if its move is aborted; if it fails otherwise, see
+        :meth:`resume_stopped`.  Without a move in this process that would see
+        to it, nothing is paused.
 
         :raises errors.HypervisorUnavailable: libvirt cannot be asked.
         :raises errors.MoveRefused: no move can be completed.
@@ -150,6 +155,23 @@ class Hypervisor:
                 raise errors.MoveRefused(instance=instance, reason=str(e),
                                          fix="Wait for its end, or abort it") from e
         self._ask(instance, complete, None)
+
+    def resume_stopped(self, instance: str) -> bool:
+        """Let a guest run again that a failed move had paused to complete it.
+
+        To be called once both hosts agree that the guest is here, never
+        before: where the outcome is open it may run at the destination.
+
+        :returns: whether it was paused by this process and runs again.
+        :raises errors.HypervisorUnavailable: libvirt cannot be asked.
+        """
+        with self._lock:
+            if instance not in self._stopped:
+                return False
+        done = self._ask(instance, moving.resumed, False)
+        with self._lock:
+            self._stopped.discard(instance)
+        return done
 
     def close(self) -> None:
         """Let go of libvirt; moves go on, libvirt does them."""

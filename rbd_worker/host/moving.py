@@ -74,7 +74,8 @@ class Move:
         self._figures_came = threading.Event()
         self._downtime = 0
         self._timed_out = ""
-        self._suspended = False
+        #: This move has stopped the guest, which nobody has let run again.
+        self.is_suspended = False
 
     def run(self) -> MoveResult | None:
         """Move the guest; blocks until libvirt says that the move is over.
@@ -98,12 +99,16 @@ class Move:
     def suspend(self) -> None:
         """Stop the guest so that its memory stays as it is and the move ends.
 
-        It runs again at the destination, or here if the move fails.
+        It runs again at the destination, and here where the move is aborted.
 
         :raises libvirt.libvirtError: it was not stopped.
         """
-        self._connection.lookupByUUIDString(self._instance).suspend()
-        self._suspended = True
+        self.is_suspended = True
+        try:
+            self._connection.lookupByUUIDString(self._instance).suspend()
+        except libvirt.libvirtError:
+            self.is_suspended = False
+            raise
 
     # -- inside --------------------------------------------------------------
 
@@ -122,8 +127,10 @@ class Move:
         watcher.start()
         try:
             domain.migrateToURI3(uri, parameters, flags)
-        except libvirt.libvirtError:
-            self._resume(domain)
+            self.is_suspended = False  # it runs at the destination
+        except libvirt.libvirtError as e:
+            if e.get_error_code() == libvirt.VIR_ERR_OPERATION_ABORTED:
+                self._resume(domain)
             raise
         finally:
             self._ended.set()
@@ -186,18 +193,14 @@ class Move:
             self.suspend()
 
     def _resume(self, domain: libvirt.virDomain) -> None:
-        """Let the guest run again that only this move had stopped."""
-        if not self._suspended:
-            return
-        try:
-            if tuple(domain.state()) == (libvirt.VIR_DOMAIN_PAUSED,
-                                         libvirt.VIR_DOMAIN_PAUSED_USER):
-                domain.resume()
-                LOG.info("[instance: %s] runs again", self._instance)
-        except libvirt.libvirtError as e:
-            LOG.error("[instance: %s] was stopped to complete its move, which failed, and "
-                      "cannot be resumed: %s. Run virsh resume when it is here",
-                      self._instance, e)
+        """Let the guest run again that this move had stopped, after an abort.
+
+        Only then is it certain that it runs nowhere else: after any other
+        error both hosts are asked first (``Hypervisor.resume_stopped``).
+        """
+        if self.is_suspended:
+            with contextlib.suppress(libvirt.libvirtError):
+                self.is_suspended = not resumed(domain)
 
     @contextlib.contextmanager
     def _following(self, domain: libvirt.virDomain) -> ty.Iterator[None]:
@@ -229,3 +232,12 @@ class Move:
         return MoveResult(downtime_ms=self._figures.get("downtime", 0),
                           total_ms=self._figures.get("time_elapsed", 0),
                           memory_bytes=self._figures.get("memory_processed", 0))
+
+
+def resumed(domain: libvirt.virDomain) -> bool:
+    """Let a guest run that somebody stopped; False where it is in any other state."""
+    if tuple(domain.state()) != (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_USER):
+        return False
+    domain.resume()
+    LOG.info("[instance: %s] runs again", domain.UUIDString())
+    return True

@@ -117,7 +117,7 @@ class ImageStore:
             if self._cluster is cluster:
                 self._cluster = None
 
-    def _unavailable(self, reason: str, what: str = "watchers") -> errors.CephUnavailable:
+    def _unavailable(self, reason: str, what: str = "the watchers of an image") -> errors.CephUnavailable:
         return errors.CephUnavailable(what=what, reason=reason, conf=self._settings.conf_path,
                                       user=self._settings.user)
 

@@ -167,17 +167,17 @@ class _Options:
 
 
 def _parsed_url(conf: cfg.ConfigOpts) -> oslo_messaging.TransportURL:
-    raw = str(conf.transport_url)
     try:
+        raw = str(conf.transport_url)
         url = oslo_messaging.TransportURL.parse(conf)
         is_readable = not _is_torn(raw)
-    except (ValueError, oslo_messaging.InvalidTransportURL):
+    except (cfg.Error, ValueError, oslo_messaging.InvalidTransportURL):
         is_readable = False
     if not is_readable:
         raise errors.BadConfiguration(
             option=_URL_OPTION, reason="it cannot be read",
             fix="Write it as rabbit://USER:PASSWORD@HOST:5672/VHOST and percent-encode the "
-                "characters / ? # @ : [ ] in user and password") from None
+                "characters / ? # @ : [ ] $ in user and password") from None
     return url
 
 

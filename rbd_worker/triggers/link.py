@@ -256,7 +256,7 @@ class Link:
             try:
                 ask()
             except amqp.exceptions.ChannelError as e:
-                if str(e.code) != "404" or "down or inaccessible" in str(e.reply_text):
+                if str(e.reply_code) != "404" or "down or inaccessible" in str(e.reply_text):
                     raise
                 return False
         return True

@@ -222,17 +222,23 @@ def test_a_missing_directory_at_the_destination_leaves_the_guest_where_it_is(
     assert pair.states(guest) == (RUNNING, ABSENT)
 
 
-def test_a_qemu_killed_at_the_destination_leaves_the_guest_where_it_is(
+def test_a_qemu_killed_at_the_destination_leaves_the_guest_and_it_waits_to_be_resumed(
         pair: Pair, busy: labs.Guest) -> None:
     _with_directory(pair, busy)
-    moving = Moving(pair.at("node1", **SLOW), busy, pair.order())
-    pair.wait(busy, (OUTGOING, INCOMING))
+    source = pair.at("node1", live_migration_bandwidth=1)
+    moving = Moving(source, busy, pair.order())
     moving.wait_sent(1 << 20)
+    source.force_complete(busy.uuid)
     there = pair.lab.host("node2")
     there.kill9(busy.qemu_pid(there))
     moving.end()
     assert isinstance(moving.error, errors.MoveUnsettled)
-    pair.wait(busy, (RUNNING, ABSENT))
+    pair.wait(busy, (PAUSED, ABSENT))  # it may run elsewhere, as far as this side knows
+    assert source.resume_stopped(busy.uuid)
+    assert pair.states(busy) == (RUNNING, ABSENT)
+    pair.lab.host("node1").virsh("suspend", busy.uuid)
+    assert not source.resume_stopped(busy.uuid)  # its owner's pause is not ours
+    assert pair.states(busy) == (PAUSED, ABSENT)
 
 
 def test_a_destination_without_libvirtd_may_be_tried_again(pair: Pair, lab: labs.Lab) -> None:

@@ -69,7 +69,7 @@ def test_a_connection_of_ones_own_is_another_one(connection: Connection):
 def test_a_question_that_takes_too_long_is_unavailable(tmp_path: pathlib.Path):
     release = threading.Event()
     one = Connection(libvirt_node.write(tmp_path), 0.1)
-    with pytest.raises(errors.HypervisorUnavailable, match="no answer within 0.1 s"):
+    with pytest.raises(errors.HypervisorUnavailable, match=r"no answer within 0\.1 s"):
         one.ask(lambda libvirtd: release.wait())
     release.set()
     one.close()

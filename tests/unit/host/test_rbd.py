@@ -63,7 +63,7 @@ def test_a_monitor_that_is_not_there_is_unavailable_in_time(tmp_path: pathlib.Pa
     path.write_text(f"[global]\nmon host = 198.51.100.1\nkeyring = {keyring}\n")
     store = ImageStore(CephSettings(str(path), "nova", ""), 1.0)
     began = time.monotonic()
-    with pytest.raises(errors.CephUnavailable, match="a_disk|watchers"):
+    with pytest.raises(errors.CephUnavailable, match="watchers"):
         store.watchers(IMAGE)
     assert time.monotonic() - began < 2.0
 

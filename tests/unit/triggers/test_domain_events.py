@@ -108,4 +108,4 @@ def test_libvirt_that_comes_later_is_waited_for_and_then_told(tmp_path: pathlib.
 def test_waiting_for_events_costs_no_cpu_time(listening: Listening):
     before = time.process_time()
     time.sleep(1.0)
-    assert time.process_time() - before < 0.02
+    assert time.process_time() - before < 0.05
