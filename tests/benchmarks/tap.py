@@ -19,7 +19,7 @@ from devstack import lab as labs
 from tests.benchmarks import measure, tap_consumer
 
 ROUNDS = 5
-MESSAGES = 4000
+MESSAGES = 12000
 
 
 def run(lab: labs.Lab, console: Console) -> list[measure.Series]:
@@ -56,6 +56,6 @@ def _publish(conductor: wire.Conductor) -> None:
 def _consume(lab: labs.Lab, kind: str, messages: int) -> dict[str, float]:
     done = subprocess.run(
         [sys.executable, "-m", tap_consumer.__name__, lab.broker_url, kind, str(messages)],
-        capture_output=True, text=True, check=True, timeout=120,
+        stdout=subprocess.PIPE, text=True, check=True, timeout=120,
         cwd=pathlib.Path(__file__).parents[2])
     return dict(json.loads(done.stdout))

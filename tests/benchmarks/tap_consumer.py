@@ -51,7 +51,7 @@ def _bare(url: str, messages: int) -> None:
     with kombu.Connection(url.replace("rabbit://", "pyamqp://", 1)) as connection:
         channel = connection.channel()
         channel.basic_qos(0, PREFETCH, False)
-        exchange = kombu.Exchange("nova", type="topic", durable=False, passive=True)
+        exchange = kombu.Exchange("nova", type="topic", durable=False)
         queue = kombu.Queue("bench-bare", exchange, "compute.bench", channel=channel,
                             durable=True, queue_arguments={"x-expires": 600_000})
         queue.declare()
@@ -59,10 +59,10 @@ def _bare(url: str, messages: int) -> None:
 
         def arrived(message: kombu.Message) -> None:
             message.ack()
-            if LAST in message.body:
+            if LAST.decode() in message.body:
                 last.append(True)
 
-        with kombu.Consumer(channel, [queue], on_message=arrived, no_declare=True):
+        with kombu.Consumer(channel, [queue], on_message=arrived, auto_declare=False):
             while messages and not last:
                 connection.drain_events(timeout=60)
 
