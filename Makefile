@@ -17,7 +17,8 @@ help: ## Show this list
 setup: ## Install Debian packages and build .venv, as far as they are missing
 	@$(SETUP)
 
-demo: setup ## Move a guest there and back on real RabbitMQ, Ceph and libvirt (root)
+demo: ## Move a guest there and back on real RabbitMQ, Ceph and libvirt (root)
+	@$(SETUP) build lab
 	@$(VENV)/python -m devstack.demo
 
 demo-embedded: ## A simulated move in one process, without root
@@ -34,15 +35,16 @@ test-unit: ## Tests that need no lab and no root
 test-functional: setup ## Tests on the lab (root)
 	@$(VENV)/pytest -q tests/functional $(ARGS)
 
-lint: setup ## ruff and mypy --strict
+lint: ## ruff and mypy --strict
+	@$(SETUP) build
 	@$(VENV)/ruff check .
 	@$(VENV)/mypy rbd_worker rpcapi devstack/lab devstack/setup
 
-bench: ## Compare with rsync, tar and a bare consumer (root)
-	@$(SETUP) build lab bench
+bench: setup ## Compare with rsync, tar and a bare consumer (root)
 	@$(VENV)/python -m tests.benchmarks
 
-lab-up: setup ## Start the lab, or say that it runs (root)
+lab-up: ## Start the lab, or say that it runs (root)
+	@$(SETUP) build lab
 	@$(LAB) up
 
 lab-down: ## End the lab without a trace
@@ -54,7 +56,8 @@ lab-status: ## Say what runs in the lab
 lab-shell: ## Open a shell on a host of the lab: make lab-shell HOST=node2
 	@$(PYTHON) -m devstack.lab shell $(HOST)
 
-sample: setup ## Write the sample configuration into etc/
+sample: ## Write the sample configuration into etc/
+	@$(SETUP) --embedded
 	@$(VENV)/oslo-config-generator --config-file etc/config-generator.conf
 
 clean: lab-down ## End the lab; remove .venv and everything that was built

@@ -44,6 +44,7 @@ setuptools.setup(
             "migration list = rbd_worker.cli.migration:MigrationList",
             "migration show = rbd_worker.cli.migration:MigrationShow",
             "refusal list = rbd_worker.cli.refusal:RefusalList",
+            "audit = rbd_worker.cli.audit:AuditRun",
             "trash list = rbd_worker.cli.trash:TrashList",
             "trash restore = rbd_worker.cli.trash:TrashRestore",
         ],

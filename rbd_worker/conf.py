@@ -80,6 +80,17 @@ WORKER_OPTS = [
                     "as with virtlogd."),
     cfg.IntOpt("trash_retention", default=7 * 86400, min=0,
                help="Seconds that a removed directory can be restored."),
+    cfg.StrOpt("audit_action", default="trash",
+               choices=[("trash", "move proven leftovers to the trash"),
+                        ("report", "only say which directories are leftovers")],
+               help="What the audit does with the leftovers of earlier migrations."),
+    cfg.IntOpt("audit_interval", default=3600, min=0,
+               help="Seconds between two audits of instances_path, the first soon after the "
+                    "start; 0 for none."),
+    cfg.IntOpt("audit_min_age", default=3600, min=0,
+               help="Seconds that a directory must have stood unchanged to be audited."),
+    cfg.IntOpt("audit_pause", default=30, min=0,
+               help="Seconds between the two proofs that the audit wants before it acts."),
     cfg.IntOpt("nova_cleanup_grace", default=60, min=0,
                help="Seconds given to nova-compute to remove the source's directory before "
                     "the worker asks for proof and removes what is left."),
@@ -179,6 +190,10 @@ class Settings:
     console_history_files: int
     console_history_bytes: int
     trash_retention: int
+    audit_acts: bool
+    audit_interval: int
+    audit_min_age: int
+    audit_pause: int
     nova_cleanup_grace: int
     settle_interval: int
     unresolved_retry_max: int
@@ -226,7 +241,10 @@ def settings(conf: cfg.ConfigOpts) -> Settings:
         inline_bytes=own.inline_kib << 10,
         console_history_files=own.console_history_files,
         console_history_bytes=own.console_history_mib << 20,
-        trash_retention=own.trash_retention, nova_cleanup_grace=own.nova_cleanup_grace,
+        trash_retention=own.trash_retention,
+        audit_acts=own.audit_action == "trash", audit_interval=own.audit_interval,
+        audit_min_age=own.audit_min_age, audit_pause=own.audit_pause,
+        nova_cleanup_grace=own.nova_cleanup_grace,
         settle_interval=own.settle_interval, unresolved_retry_max=own.unresolved_retry_max,
         prepare_timeout=own.prepare_timeout, workers=own.workers,
         libvirt_timeout=own.libvirt_timeout, ceph_timeout=own.ceph_timeout,
@@ -275,8 +293,9 @@ def _absolute(option: str, value: str) -> str:
 
 def _refuse_unfit_values(conf: cfg.ConfigOpts) -> None:
     """oslo.config looks at a file's value only when it is read: read them all here."""
-    groups = {"": NOVA_OPTS, "libvirt": NOVA_LIBVIRT_OPTS, "vnc": NOVA_VNC_OPTS,
-              "rbd_worker": WORKER_OPTS}
+    groups: dict[str, ty.Sequence[cfg.Opt]] = {
+        "": NOVA_OPTS, "libvirt": NOVA_LIBVIRT_OPTS, "vnc": NOVA_VNC_OPTS,
+        "rbd_worker": WORKER_OPTS}
     for group, options in groups.items():
         values = conf[group] if group else conf
         for option in options:

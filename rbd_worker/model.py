@@ -156,6 +156,8 @@ class Evidence:
 
     instance: str
     facts: tuple[Fact, ...]
+    #: What the holder's libvirt says of the guest; None where it was not heard.
+    holder_state: GuestState | None = None
 
     #: Rule 2 and rule 3 of the design: all of these must say yes.
     REQUIRED: ty.ClassVar[frozenset[str]] = frozenset(

@@ -18,7 +18,7 @@ import rpcapi
 from rbd_worker import conf, errors
 from rbd_worker.host import evidence, instances, peers, rbd, trash
 from rbd_worker.host import hypervisor as hypervisors
-from rbd_worker.migration import coordinator, desk, journal, mover, task, testimony
+from rbd_worker.migration import audit, coordinator, desk, journal, mover, task, testimony
 from rbd_worker.model import Executor
 from rbd_worker.triggers import broker, domain_events, hearing, peer_server, tap
 from rbd_worker.version import VERSION
@@ -61,11 +61,14 @@ class Worker:
         self.events = domain_events.DomainEvents(
             self.hypervisor, self._on_event, self.coordinator.wake_all)
         ports = self.coordinator.ports
+        self.audit = audit.Audit(ports)
         testimonies = testimony.Testimonies(
             settings.host, self.hypervisor, self.images, ports.directories, self.journal)
         self.peer_server = peer_server.PeerServer(
             transport, settings.host,
-            peer_server.Endpoint(desk.Desk(self.coordinator), testimonies, self.describe))
+            peer_server.Endpoint(desk.Desk(self.coordinator), testimonies, self.audit,
+                                 self.describe))
+        self._auditor = threading.Thread(target=self._audit_again, name="audit", daemon=True)
         self._janitor = threading.Thread(target=self._purge_trash, name="trash", daemon=True)
         self._warmer = threading.Thread(target=self._warm_up, name="warm-up", daemon=True)
 
@@ -94,6 +97,7 @@ class Worker:
         self.tap.start()
         self._warmer.start()
         self._janitor.start()
+        self._auditor.start()
 
     def wait_ready(self, seconds: float) -> bool:
         """True as soon as peers and casts are heard; False where that takes longer."""
@@ -160,6 +164,17 @@ class Worker:
                 connect()
             except errors.Error as e:
                 LOG.warning("%s", e.sentence)
+
+    def _audit_again(self) -> None:
+        """The first audit once all connections are there, then every ``audit_interval``."""
+        self._warmer.join()
+        shutdown, interval = self.coordinator.ports.shutdown, self.settings.audit_interval
+        while interval and not shutdown.is_set():
+            try:
+                self.audit.run(act=True)
+            except errors.Error as e:
+                LOG.warning("the audit found out nothing: %s", e.sentence)
+            shutdown.wait(interval)
 
     def _purge_trash(self) -> None:
         ports = self.coordinator.ports

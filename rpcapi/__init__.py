@@ -8,7 +8,8 @@ travels, ``client`` the calls, ``errors`` what a peer may answer instead.
 Version history of the RPC API, topic ``rbd_worker``:
 
 * 1.0 - ``describe``, ``pre_live_migration``, ``read_chunk``,
-  ``post_live_migration``, ``rollback_live_migration``, ``testify``, ``look_again``.
+  ``post_live_migration``, ``rollback_live_migration``, ``testify``, ``look_again``,
+  ``audit``; and without an answer of their own ``who_holds`` (to all) and ``holding``.
 
 A minor version adds methods or optional fields and keeps the older ones; a
 major version may drop them.  A caller never sends more than

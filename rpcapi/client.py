@@ -103,6 +103,24 @@ class Client:
         """Something was heard that makes a look at a migration worthwhile. Since 1.0."""
         return self._call(host, "look_again", payloads.LookReply, ASK_SECONDS, request)
 
+    def audit(self, host: str, request: payloads.AuditRequest) -> payloads.AuditReply:
+        """Have ``host`` look at its directories without a guest. Since 1.0."""
+        return self._call(host, "audit", payloads.AuditReply, COPY_SECONDS, request)
+
+    def who_holds(self, request: payloads.WhoHoldsRequest) -> None:
+        """Ask all workers at once; holders send ``holding`` to the asker. Since 1.0."""
+        with _translated("who_holds", "1.0"):
+            self._reach_broker()
+            self._client.prepare(fanout=True, version="1.0").cast(
+                {}, "who_holds", request=request.to_wire())
+
+    def holding(self, host: str, report: payloads.HoldingReport) -> None:
+        """Tell ``host`` what it asked all about. Since 1.0."""
+        with _translated("holding", "1.0"):
+            self._reach_broker()
+            self._client.prepare(server=host, version="1.0").cast(
+                {}, "holding", request=report.to_wire())
+
     def _call(self, host: str, method: str, reply: type[P], seconds: float,
               request: payloads.Payload | None = None, version: str = "1.0") -> P:
         if not self._client.can_send_version(version):

@@ -6,6 +6,7 @@ gives plain JSON types (bytes become base64), ``from_wire`` refuses whatever
 breaks a type, a length or a range with :class:`BadPayload`.
 """
 
+import re
 import typing as ty
 
 import msgspec
@@ -23,8 +24,13 @@ Size = ty.Annotated[int, msgspec.Meta(ge=0, le=1 << 50)]
 Text = ty.Annotated[str, msgspec.Meta(max_length=1024)]
 RelativePath = ty.Annotated[str, msgspec.Meta(min_length=1, max_length=1024)]
 
+#: The one message of msgspec that repeats what it was given, before the place.
+_QUOTED_VALUE = re.compile(r"Invalid enum value .*(?= - at )", re.DOTALL)
+
 #: Largest piece of one file that one message carries, in bytes.
 CHUNK_BYTES = 1 << 20
+#: Largest compressed content of one file within the message that describes it, in bytes.
+MAX_INLINE_BYTES = 32 << 20
 #: Most entries of one directory that one message describes.
 MAX_ENTRIES = 1024
 
@@ -51,7 +57,10 @@ class Payload(msgspec.Struct, frozen=True, kw_only=True):
         try:
             return msgspec.convert(wire, type=cls)
         except msgspec.ValidationError as e:
-            raise BadPayload(f"{cls.__name__}: {e}") from e
+            text = _QUOTED_VALUE.sub("Invalid value", str(e))
+        except UnicodeError:
+            text = "Invalid Unicode"
+        raise BadPayload(f"{cls.__name__}: {text}")
 
 
 class FileEntry(Payload, frozen=True, kw_only=True):
@@ -79,11 +88,16 @@ class FileEntry(Payload, frozen=True, kw_only=True):
     group: ty.Annotated[str, msgspec.Meta(max_length=64)] = ""
     mtime_ns: ty.Annotated[int, msgspec.Meta(ge=0, le=1 << 62)]
     digest: Digest = ""
-    inline: bytes | None = None
+    inline: ty.Annotated[bytes, msgspec.Meta(max_length=MAX_INLINE_BYTES)] | None = None
     inline_from: Size = 0
 
 
 Entries = ty.Annotated[tuple[FileEntry, ...], msgspec.Meta(max_length=MAX_ENTRIES)]
+
+
+#: Path of a file to the digest of its content.
+Digests = ty.Annotated[dict[RelativePath, Digest], msgspec.Meta(max_length=MAX_ENTRIES)]
+Paths = ty.Annotated[tuple[RelativePath, ...], msgspec.Meta(max_length=MAX_ENTRIES)]
 
 
 class PathProbe(Payload, frozen=True, kw_only=True):
@@ -129,7 +143,7 @@ class PrepareReply(Payload, frozen=True, kw_only=True):
     """
 
     shared: bool = False
-    staged: dict[str, str] = {}
+    staged: Digests = {}
     inbound_address: Text = ""
     graphics_listen: Text = ""
 
@@ -151,7 +165,7 @@ class Chunk(Payload, frozen=True, kw_only=True):
     """
 
     offset: Size
-    data: bytes
+    data: ty.Annotated[bytes, msgspec.Meta(max_length=2 * CHUNK_BYTES)]
     next: Size
 
 
@@ -177,8 +191,8 @@ class FinishReply(Payload, frozen=True, kw_only=True):
     """
 
     shared: bool = False
-    placed: dict[str, str] = {}
-    own: tuple[str, ...] = ()
+    placed: Digests = {}
+    own: Paths = ()
 
 
 class RollbackRequest(Payload, frozen=True, kw_only=True):
@@ -233,6 +247,55 @@ class TestifyRequest(Payload, frozen=True, kw_only=True):
 
     asker: HostName
     questions: Questions
+
+
+class WhoHoldsRequest(Payload, frozen=True, kw_only=True):
+    """To all workers at once: whose libvirt has any of these?  Holders send ``holding``.
+
+    :ivar token: names this round of asking.
+    """
+
+    asker: HostName
+    token: MigrationKey
+    instances: ty.Annotated[tuple[InstanceUUID, ...], msgspec.Meta(max_length=10_000)]
+
+
+class HoldingReport(Payload, frozen=True, kw_only=True):
+    """A holder's answer; a hint that says whom to ask for testimony."""
+
+    host: HostName
+    token: MigrationKey
+    instances: ty.Annotated[tuple[InstanceUUID, ...], msgspec.Meta(max_length=10_000)]
+
+
+class AuditRequest(Payload, frozen=True, kw_only=True):
+    """Operator to worker: look at every directory without a guest now.
+
+    :ivar act: remove what is proven, where ``audit_action`` allows it too.
+    """
+
+    act: bool = False
+
+
+class Finding(Payload, frozen=True, kw_only=True):
+    """One directory without a guest here.
+
+    :ivar verdict: ``leftover`` (proven), ``trashed`` or ``kept``.
+    :ivar holder: the host whose libvirt has the guest; empty where none said so.
+    :ivar reason: why it is kept, or the id of the trash item.
+    """
+
+    instance: InstanceUUID
+    verdict: ty.Literal["leftover", "trashed", "kept"]
+    holder: ty.Annotated[str, msgspec.Meta(max_length=255)] = ""
+    reason: Text = ""
+
+
+class AuditReply(Payload, frozen=True, kw_only=True):
+    """:ivar directories: how many instance directories there are."""
+
+    directories: Size
+    findings: ty.Annotated[tuple[Finding, ...], msgspec.Meta(max_length=100_000)] = ()
 
 
 class OpenEntry(Payload, frozen=True, kw_only=True):

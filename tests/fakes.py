@@ -9,6 +9,7 @@ at any call of a peer; its libvirt and its disk live on.
 """
 
 import collections
+import contextlib
 import dataclasses
 import heapq
 import itertools
@@ -86,8 +87,7 @@ class Timeline:
         self.now = time.time()
         self._numbers = itertools.count()
         self._events: list[tuple[float, int, ty.Callable[[], None]]] = []
-        self._jobs: collections.deque[tuple[Life, bool, ty.Callable[[], ty.Any]]] = (
-            collections.deque())
+        self._jobs: collections.deque[tuple[Life, ty.Callable[[], ty.Any]]] = collections.deque()
         self._busy: list[Life] = []
 
     def __call__(self) -> float:
@@ -96,12 +96,9 @@ class Timeline:
     def after(self, seconds: float, action: ty.Callable[[], None]) -> None:
         heapq.heappush(self._events, (self.now + seconds, next(self._numbers), action))
 
-    def submit(self, life: Life, action: ty.Callable[[], ty.Any], *, holds: bool = True) -> None:
-        """Have a worker do something soon.
-
-        :param holds: nothing else of that worker is done while it waits.
-        """
-        self._jobs.append((life, holds, action))
+    def submit(self, life: Life, action: ty.Callable[[], ty.Any]) -> None:
+        """Have a worker do something soon; nothing else of it is done while that waits."""
+        self._jobs.append((life, action))
 
     def occupied(self, life: Life, action: ty.Callable[[], ty.Any]) -> ty.Any:
         """Do something in a worker's name now."""
@@ -111,7 +108,15 @@ class Timeline:
         finally:
             self._busy.pop()
 
+    def spawn(self, life: Life, action: ty.Callable[[], ty.Any]) -> None:
+        """Do something in a thread of its own, which never runs at the same time as others."""
+        _Strand(self, life, action).resume()
+
     def pass_time(self, seconds: float) -> None:
+        strand = threading.current_thread()
+        if isinstance(strand, _Strand):
+            strand.pause(seconds)
+            return
         until = self.now + seconds
         self._work()
         while self._events and self._events[0][0] <= until:
@@ -122,19 +127,52 @@ class Timeline:
         self.now = until
 
     def _work(self) -> None:
-        waiting: list[tuple[Life, bool, ty.Callable[[], ty.Any]]] = []
+        waiting: list[tuple[Life, ty.Callable[[], ty.Any]]] = []
         while self._jobs:
-            life, holds, action = self._jobs.popleft()
+            life, action = self._jobs.popleft()
             if not life.is_alive:
                 continue
             if life in self._busy:
-                waiting.append((life, holds, action))
+                waiting.append((life, action))
                 continue
             try:
-                self.occupied(life, action) if holds else action()
+                self.occupied(life, action)
             except Killed:
                 pass
         self._jobs.extend(waiting)
+
+
+class _Strand(threading.Thread):
+    """A thread that runs only while whoever resumed it waits: one of them runs at any time."""
+
+    def __init__(self, timeline: Timeline, life: Life, action: ty.Callable[[], ty.Any]) -> None:
+        super().__init__(daemon=True)
+        self._timeline = timeline
+        self._life = life
+        self._action = action
+        self._go = threading.Semaphore(0)
+        self._paused = threading.Semaphore(0)
+
+    def resume(self) -> None:
+        if not self.is_alive():
+            self.start()
+        self._go.release()
+        self._paused.acquire()
+
+    def pause(self, seconds: float) -> None:
+        self._timeline.after(seconds, self.resume)
+        self._paused.release()
+        self._go.acquire()
+
+    def run(self) -> None:
+        self._go.acquire()
+        try:
+            self._life.check()
+            self._action()
+        except Killed:
+            pass
+        finally:
+            self._paused.release()
 
 
 class Shutdown(threading.Event):
@@ -202,7 +240,8 @@ class SteppingMovers(mover.Movers):
             if migration.key in self._moving:
                 return
             self._moving[migration.key] = threading.current_thread()
-        self.timeline.submit(self.life, lambda: self._run(migration, order), holds=False)
+        self.timeline.submit(self.life, lambda: self.timeline.spawn(
+            self.life, lambda: self._run(migration, order)))
 
 
 class WatchedJournal(journal.Journal):
@@ -448,6 +487,8 @@ class Bus:
         self.endpoints: dict[str, tuple[Life, ty.Any]] = {}
         self.calls: list[Call] = []
         self.fate: ty.Callable[[Call], Fate] = lambda call: None
+        #: Called when the callee has acted and the reply is on its way.
+        self.on_reply: ty.Callable[[Call], None] = lambda call: None
         self._timeline = timeline
 
     def call(self, caller: str, callee: str, method: str,
@@ -467,6 +508,7 @@ class Bus:
                 answer = self._act(life, endpoint, method, request)
         except Killed:
             raise rpc_client.Unreachable(f"no answer to {method} in time") from None
+        self.on_reply(call)
         if fate == "kill after":
             life.end()
         if fate in ("kill after", "lose reply"):
@@ -515,3 +557,14 @@ class Client:
 
     def look_again(self, host: str, request: ty.Any) -> payloads.LookReply:
         return self._reply(host, "look_again", payloads.LookReply, request)
+
+    def who_holds(self, request: ty.Any) -> None:
+        for host in list(self._bus.endpoints):
+            self._cast(host, "who_holds", request)
+
+    def holding(self, host: str, report: ty.Any) -> None:
+        self._cast(host, "holding", report)
+
+    def _cast(self, host: str, method: str, request: ty.Any) -> None:
+        with contextlib.suppress(rpc_client.Unreachable):
+            self._bus.call(self._own_host, host, method, request.to_wire())

@@ -18,7 +18,7 @@ import rpcapi
 from devstack import conductor
 from rbd_worker import conf
 from rbd_worker.host import evidence, instances, peers, trash
-from rbd_worker.migration import coordinator, desk, journal, task, testimony
+from rbd_worker.migration import audit, coordinator, desk, journal, task, testimony
 from rbd_worker.model import GuestState
 from rbd_worker.triggers import hearing, peer_server
 from rpcapi import payloads
@@ -76,8 +76,9 @@ class Worker:
         self.desk = desk.Desk(self.coordinator)
         self.testimonies = testimony.Testimonies(
             host.name, guests, images, directories, self.journal)
+        self.audit = audit.Audit(self.ports)
         self.endpoint = peer_server.Endpoint(
-            self.desk, self.testimonies, lambda: payloads.Description(
+            self.desk, self.testimonies, self.audit, lambda: payloads.Description(
                 host=host.name, worker_version="0", rpc_version=rpcapi.VERSION, executor="nova"))
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """``python3 -m devstack.setup [--embedded] [PROFILE...]``
 
-Profiles are those of bindep.txt (default: build and lab).  With ``--embedded``
+Profiles are those of bindep.txt (default: all).  With ``--embedded``
 nothing but the environment is wanted, and missing packages are no reason to
 give up: what can be had is built.
 """
@@ -18,7 +18,7 @@ CHECKOUT = pathlib.Path(__file__).resolve().parents[2]
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python3 -m devstack.setup", description=__doc__)
     parser.add_argument("--embedded", action="store_true")
-    parser.add_argument("profiles", nargs="*", default=["build", "lab"], metavar="PROFILE")
+    parser.add_argument("profiles", nargs="*", default=["build", "lab", "test"], metavar="PROFILE")
     arguments = parser.parse_args()
     if sys.version_info < (3, 11):  # noqa: UP036  (a user may start it with anything)
         print("set-up: rbd-worker needs Python 3.11 or newer, this is "

@@ -10,6 +10,7 @@ own, since libvirtd answers only a few calls a connection at a time
 (``max_client_requests``).
 """
 
+import contextlib
 import logging
 import threading
 import typing as ty
@@ -40,6 +41,9 @@ class Connection:
     def __init__(self, uri: str, timeout: float) -> None:
         self.uri = uri
         self._bounded = Bounded("libvirt", timeout, self._unavailable)
+        #: Held while a connection is opened, which may take for ever.
+        self._opening = threading.Lock()
+        #: Guards what follows; held for moments only.
         self._lock = threading.Lock()
         self._current: libvirt.virConnect | None = None
         self._is_closed = False
@@ -69,19 +73,18 @@ class Connection:
 
         :param on_opened: called with a new connection before anybody asks it
             anything; raises nothing.
-        :param on_lost: called from libvirt's event loop; must be short.
+        :param on_lost: called from libvirt's event loop or from a question,
+            maybe twice; must be short.
         """
         with self._lock:
             self._on_opened, self._on_lost = on_opened, on_lost
-            self._current = None  # one that is open already was not seen to open
+            self._retire()  # one that is open already was not seen to open
 
     def close(self) -> None:
         """Let go of the connection; later questions are refused."""
         with self._lock:
             self._is_closed = True
-            connection, self._current = self._current, None
-        if connection is not None:
-            _closed_quietly(connection)
+            self._retire()
 
     def _asked(self, question: ty.Callable[[libvirt.virConnect], T]) -> T:
         connection = self._ensure()
@@ -101,19 +104,27 @@ class Connection:
             raise self._unavailable(str(e)) from e
 
     def _ensure(self) -> libvirt.virConnect:
+        with self._opening:
+            while (connection := self._usable()) is None:
+                connection = self._open()
+                with contextlib.suppress(libvirt.libvirtError):  # libvirt's test driver
+                    connection.registerCloseCallback(self._lost, None)
+                on_opened = self._on_opened
+                on_opened(connection)
+                with self._lock:
+                    self._current = connection
+                    if self._is_closed or self._on_opened is not on_opened:
+                        self._retire()  # somebody else follows by now: once more
+            return connection
+
+    def _usable(self) -> libvirt.virConnect | None:
         with self._lock:
             if self._is_closed:
                 raise self._unavailable("this worker is stopping")
-            if self._current is not None and _is_alive(self._current):
-                return self._current
-            connection = self._open()
-            try:
-                connection.registerCloseCallback(self._lost, None)
-            except libvirt.libvirtError:
-                LOG.debug("%s does not tell when the connection closes", self.uri)
-            self._on_opened(connection)
-            self._current = connection
-            return connection
+            if self._current is not None and not _is_alive(self._current):
+                self._retire()
+                self._on_lost()  # libvirt's own call may come too late by now
+            return self._current
 
     def _open(self) -> libvirt.virConnect:
         ensure_event_loop()
@@ -130,7 +141,19 @@ class Connection:
     def _forget(self, connection: libvirt.virConnect) -> None:
         with self._lock:
             if self._current is connection:
-                self._current = None
+                self._retire()
+                self._on_lost()
+
+    def _retire(self) -> None:
+        """Let go of the current connection, under the lock.
+
+        Closing it here could pull it away under another thread that uses it,
+        so that is left to its last reference; libvirt holds one by the callback.
+        """
+        connection, self._current = self._current, None
+        if connection is not None:
+            with contextlib.suppress(libvirt.libvirtError):
+                connection.unregisterCloseCallback()
 
     def _lost(self, connection: libvirt.virConnect, reason: int, opaque: object) -> None:
         LOG.info("the connection to libvirt at %s is lost (reason %s)", self.uri, reason)
@@ -166,10 +189,3 @@ def _is_alive(connection: libvirt.virConnect) -> bool:
         return bool(connection.isAlive())
     except libvirt.libvirtError:
         return False
-
-
-def _closed_quietly(connection: libvirt.virConnect) -> None:
-    try:
-        connection.close()
-    except libvirt.libvirtError as e:
-        LOG.debug("closing a connection: %s", e)

@@ -24,6 +24,8 @@ from rpcapi import payloads
 
 #: What a holder may say of its guest: it has it, running or not, and it stays.
 _HELD = (GuestState.RUNNING, GuestState.PAUSED, GuestState.SHUTOFF)
+#: A paused guest's QEMU holds its images as a running one's does.
+_WITH_QEMU = (GuestState.RUNNING, GuestState.PAUSED)
 #: Phases of a migration in which a worker orders nothing from libvirt.
 _AT_REST = (Phase.PRE, Phase.ROLLBACK)
 
@@ -48,17 +50,29 @@ class Witnesses:
             in flight while it is in a phase that orders nothing from libvirt:
             the holder is then waiting for the asker.
         """
-        facts = [self._libvirt_here(instance)]
+        return self.ask_all((instance,), holder, asking_for)[instance]
+
+    def ask_all(self, instances_: ty.Sequence[str], holder: str, asking_for: str = "",
+                ) -> dict[str, Evidence]:
+        """The same for several instances that one host is believed to have, in one call."""
+        facts = {instance: [self._libvirt_here(instance)] for instance in instances_}
+        states: dict[str, GuestState | None] = {}
         try:
-            with probe.lay(self._directories, instance) as laid:
-                testimony = self._peers.testify(holder, instance, laid)
+            with probe.lay(self._directories, instances_[0]) as laid:
+                testimonies = self._peers.testify_all(holder, {
+                    instance: probe.identity(self._directories, instance, laid.nonce)
+                    for instance in instances_})
         except errors.Error as e:
-            facts.append(Fact("holder", Verdict.UNKNOWN, str(e)))
-            return Evidence(instance, tuple(facts))
-        facts.append(self._path(instance, testimony))
-        facts.append(_holder(testimony, asking_for))
-        facts.extend(self._watchers(testimony))
-        return Evidence(instance, tuple(facts))
+            for of_one in facts.values():
+                of_one.append(Fact("holder", Verdict.UNKNOWN, str(e)))
+        else:
+            for instance, testimony in testimonies.items():
+                states[instance] = _known_state(testimony)
+                facts[instance] += [self._path(instance, testimony),
+                                    _holder(testimony, asking_for),
+                                    *self._watchers(testimony)]
+        return {instance: Evidence(instance, tuple(found), states.get(instance))
+                for instance, found in facts.items()}
 
     def _libvirt_here(self, instance: str) -> Fact:
         try:
@@ -86,9 +100,17 @@ class Witnesses:
             for name in testimony.images:
                 image = RbdImage(name.pool, name.name)
                 yield _image_fact(image, self._images.watchers(image), own, holder_addresses,
-                                  running=testimony.state == GuestState.RUNNING)
+                                  has_qemu=testimony.state in _WITH_QEMU)
         except errors.Error as e:
             yield Fact("watchers", Verdict.UNKNOWN, str(e))
+
+
+def _known_state(testimony: payloads.Testimony) -> GuestState | None:
+    """None for a word that this worker does not know, as ``unknown``."""
+    try:
+        return GuestState(testimony.state)
+    except ValueError:
+        return None
 
 
 def _holder(testimony: payloads.Testimony, asking_for: str) -> Fact:
@@ -107,7 +129,7 @@ def _holder(testimony: payloads.Testimony, asking_for: str) -> Fact:
 
 
 def _image_fact(image: RbdImage, watchers: frozenset[str], own: frozenset[str],
-                holder: frozenset[str], *, running: bool) -> Fact:
+                holder: frozenset[str], *, has_qemu: bool) -> Fact:
     seen = ", ".join(sorted(watchers)) or "nobody"
     if own & holder:
         return Fact("watchers", Verdict.UNKNOWN,
@@ -116,7 +138,7 @@ def _image_fact(image: RbdImage, watchers: frozenset[str], own: frozenset[str],
         return Fact("watchers", Verdict.UNKNOWN, "the addresses of a Ceph client are not known")
     if watchers & own:
         return Fact("watchers", Verdict.NO, f"{image} is watched from this host ({seen})")
-    if running and not watchers & holder:
+    if has_qemu and not watchers & holder:
         return Fact("watchers", Verdict.NO,
                     f"{image} is not watched from the host that runs the guest ({seen})")
     return Fact("watchers", Verdict.YES, f"{image} is watched by {seen}")

@@ -7,22 +7,18 @@ only libvirt's own "no such domain" is ABSENT.  What the states mean during a
 migration stands in :mod:`rbd_worker.host.domain_state`.
 """
 
-import logging
-import threading
 import typing as ty
 
 import libvirt
 
 from rbd_worker import conf, errors
-from rbd_worker.host import connection, domain_state, domain_xml, move_options, moving
+from rbd_worker.host import connection, domain_state, domain_xml, moving
 from rbd_worker.host.domain_state import Job
 from rbd_worker.host.move_options import MoveOrder, check_options
 from rbd_worker.host.moving import MoveResult, Progress
 from rbd_worker.model import GuestState, RbdImage
 
 __all__ = ["Hypervisor", "MoveOrder", "MoveResult", "Progress", "check_options"]
-
-LOG = logging.getLogger(__name__)
 
 T = ty.TypeVar("T")
 
@@ -42,9 +38,6 @@ class Hypervisor:
         self._host = host
         #: Shared with whoever follows libvirt's events.
         self.connection = connection.Connection(settings.uri, timeout)
-        self._lock = threading.Lock()
-        self._moves: dict[str, moving.Move] = {}
-        self._stopped: set[str] = set()
 
     def state(self, instance: str) -> GuestState:
         """What libvirt says of one guest now.
@@ -100,18 +93,8 @@ class Hypervisor:
         :raises errors.MoveUnsettled: both hosts have to be asked.
         :raises errors.HypervisorUnavailable: it did not begin.
         """
-        move = moving.Move(self.connection.open_another(), self._settings, instance, order,
-                           on_progress)
-        with self._lock:
-            self._moves[instance] = move
-        try:
-            return move.run()
-        finally:
-            with self._lock:
-                if self._moves.get(instance) is move:
-                    del self._moves[instance]
-                if move.is_suspended:
-                    self._stopped.add(instance)
+        return moving.Move(self.connection.open_another(), self._settings, instance, order,
+                           on_progress).run()
 
     def abort(self, instance: str) -> None:
         """End the guest's move at its next safe point; harmless if there is none.
@@ -136,62 +119,28 @@ class Hypervisor:
     def force_complete(self, instance: str) -> None:
         """Make the guest's move end now: by post-copy if permitted, else by a pause.
 
-        As Nova does it.  A guest that was paused for this runs again at its
-        destination, or here if its move is aborted; if it fails otherwise, see
-        :meth:`resume_stopped`.  Without a move in this process that would see
-        to it, nothing is paused.
+        As Nova does it.  A paused guest runs again at its destination, or here
+        if its move fails after all: libvirt sees to that.  A guest that does
+        not move is not touched.
 
         :raises errors.HypervisorUnavailable: libvirt cannot be asked.
-        :raises errors.MoveRefused: no move can be completed.
+        :raises errors.MoveRefused: there is no move that could be completed.
         """
         def complete(domain: libvirt.virDomain) -> None:
-            self._check_moving(instance, domain)
+            if domain_state.job_of(domain) is not Job.OUTGOING:
+                raise errors.MoveRefused(instance=instance, reason="it is not moving", fix="")
             try:
-                if move_options.flags(self._settings) & libvirt.VIR_MIGRATE_POSTCOPY:
-                    domain.migrateStartPostCopy(0)
-                else:
-                    self._move_of(instance).suspend()
+                moving.force_complete(domain, self._settings)
             except libvirt.libvirtError as e:
                 raise errors.MoveRefused(instance=instance, reason=str(e),
                                          fix="Wait for its end, or abort it") from e
         self._ask(instance, complete, None)
-
-    def resume_stopped(self, instance: str) -> bool:
-        """Let a guest run again that a failed move had paused to complete it.
-
-        To be called once both hosts agree that the guest is here, never
-        before: where the outcome is open it may run at the destination.
-
-        :returns: whether it was paused by this process and runs again.
-        :raises errors.HypervisorUnavailable: libvirt cannot be asked.
-        """
-        with self._lock:
-            if instance not in self._stopped:
-                return False
-        done = self._ask(instance, moving.resumed, False)
-        with self._lock:
-            self._stopped.discard(instance)
-        return done
 
     def close(self) -> None:
         """Let go of libvirt; moves go on, libvirt does them."""
         self.connection.close()
 
     # -- inside ----------------------------------------------------------------
-
-    def _check_moving(self, instance: str, domain: libvirt.virDomain) -> None:
-        if domain_state.job_of(domain) is not Job.OUTGOING:
-            raise errors.MoveRefused(instance=instance, reason="it is not moving", fix="")
-
-    def _move_of(self, instance: str) -> moving.Move:
-        with self._lock:
-            move = self._moves.get(instance)
-        if move is None:
-            raise errors.MoveRefused(
-                instance=instance, reason="this worker was started after the move began",
-                fix="Wait for its end, abort it, or run virsh suspend and, once it is over, "
-                    "virsh resume")
-        return move
 
     def _ask(self, instance: str, question: ty.Callable[[libvirt.virDomain], T],
              absent: T) -> T:

@@ -56,7 +56,7 @@ class MoveResult:
 
 
 class Move:
-    """One order; ``run`` is called once, the rest by any thread while it runs.
+    """One order; ``run`` is called once.
 
     :param connection: of this move alone; ``run`` closes it.
     """
@@ -74,8 +74,6 @@ class Move:
         self._figures_came = threading.Event()
         self._downtime = 0
         self._timed_out = ""
-        #: This move has stopped the guest, which nobody has let run again.
-        self.is_suspended = False
 
     def run(self) -> MoveResult | None:
         """Move the guest; blocks until libvirt says that the move is over.
@@ -96,20 +94,6 @@ class Move:
                 self._connection.close()
         return self._result()
 
-    def suspend(self) -> None:
-        """Stop the guest so that its memory stays as it is and the move ends.
-
-        It runs again at the destination, and here where the move is aborted.
-
-        :raises libvirt.libvirtError: it was not stopped.
-        """
-        self.is_suspended = True
-        try:
-            self._connection.lookupByUUIDString(self._instance).suspend()
-        except libvirt.libvirtError:
-            self.is_suspended = False
-            raise
-
     # -- inside --------------------------------------------------------------
 
     def _migrate(self, domain: libvirt.virDomain) -> None:
@@ -127,11 +111,6 @@ class Move:
         watcher.start()
         try:
             domain.migrateToURI3(uri, parameters, flags)
-            self.is_suspended = False  # it runs at the destination
-        except libvirt.libvirtError as e:
-            if e.get_error_code() == libvirt.VIR_ERR_OPERATION_ABORTED:
-                self._resume(domain)
-            raise
         finally:
             self._ended.set()
             watcher.join(timeout=1)  # libvirt may not answer it any more
@@ -187,20 +166,8 @@ class Move:
                     self._instance, self._timed_out)
         if action == "abort":
             domain.abortJob()
-        elif move_options.flags(self._settings) & libvirt.VIR_MIGRATE_POSTCOPY:
-            domain.migrateStartPostCopy(0)
         else:
-            self.suspend()
-
-    def _resume(self, domain: libvirt.virDomain) -> None:
-        """Let the guest run again that this move had stopped, after an abort.
-
-        Only then is it certain that it runs nowhere else: after any other
-        error both hosts are asked first (``Hypervisor.resume_stopped``).
-        """
-        if self.is_suspended:
-            with contextlib.suppress(libvirt.libvirtError):
-                self.is_suspended = not resumed(domain)
+            force_complete(domain, self._settings)
 
     @contextlib.contextmanager
     def _following(self, domain: libvirt.virDomain) -> ty.Iterator[None]:
@@ -234,10 +201,15 @@ class Move:
                           memory_bytes=self._figures.get("memory_processed", 0))
 
 
-def resumed(domain: libvirt.virDomain) -> bool:
-    """Let a guest run that somebody stopped; False where it is in any other state."""
-    if tuple(domain.state()) != (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_USER):
-        return False
-    domain.resume()
-    LOG.info("[instance: %s] runs again", domain.UUIDString())
-    return True
+def force_complete(domain: libvirt.virDomain, settings: conf.LibvirtSettings) -> None:
+    """Make a move end: by post-copy where it is permitted, else by stopping the guest.
+
+    A stopped guest dirties no memory.  libvirt lets it run again at its
+    destination, and here if the move fails after all.
+
+    :raises libvirt.libvirtError: the move goes on as before.
+    """
+    if move_options.flags(settings) & libvirt.VIR_MIGRATE_POSTCOPY:
+        domain.migrateStartPostCopy(0)
+    else:
+        domain.suspend()

@@ -54,15 +54,34 @@ class Peers:
     def testify(self, host: str, instance: str,
                 probe: payloads.PathProbe | None = None) -> payloads.Testimony:
         """What ``host`` observes of one instance right now."""
+        return self.testify_all(host, {instance: probe})[instance]
+
+    def testify_all(self, host: str, probes: ty.Mapping[str, payloads.PathProbe | None],
+                    ) -> dict[str, payloads.Testimony]:
+        """What ``host`` observes of several instances right now, in one call."""
         request = payloads.TestifyRequest(
             asker=self._own_host,
-            questions=(payloads.Question(instance=instance, probe=probe),))
+            questions=tuple(payloads.Question(instance=instance, probe=probe)
+                            for instance, probe in probes.items()))
         with _translated(host):
             reply = self._client.testify(host, request)
-        for testimony in reply.testimonies:
-            if (testimony.instance, testimony.host) == (instance, host):
-                return testimony
-        raise errors.PeerUnreachable(host=host, reason="its answer is about something else")
+        found = {t.instance: t for t in reply.testimonies if t.host == host}
+        if found.keys() != probes.keys():
+            raise errors.PeerUnreachable(host=host, reason="its answer is about something else")
+        return found
+
+    def audit(self, host: str, request: payloads.AuditRequest) -> payloads.AuditReply:
+        with _translated(host):
+            return self._client.audit(host, request)
+
+    def who_holds(self, request: payloads.WhoHoldsRequest) -> None:
+        """Ask all workers; their answers come to this host's own RPC server."""
+        with _translated("any host"):
+            self._client.who_holds(request)
+
+    def holding(self, host: str, report: payloads.HoldingReport) -> None:
+        with _translated(host):
+            self._client.holding(host, report)
 
 
 @contextlib.contextmanager

@@ -56,9 +56,9 @@ def lay(directories: Instances, instance: str) -> ty.Iterator[PathProbe]:
                 os.unlink(nonce, dir_fd=area)
 
 
-def identity(directories: Instances, instance: str) -> PathProbe:
-    """What the instance directory is on this host, without a nonce."""
-    return _identity(directories, instance, "")
+def identity(directories: Instances, instance: str, nonce: str = "") -> PathProbe:
+    """What the instance directory is on this host; ``nonce`` is one that is laid down."""
+    return _identity(directories, instance, nonce)
 
 
 def compare(directories: Instances, instance: str, theirs: PathProbe) -> Fact:

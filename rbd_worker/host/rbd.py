@@ -71,9 +71,8 @@ class ImageStore:
 
     def close(self) -> None:
         """Let go of the client; later questions are refused."""
-        with self._lock:
-            self._is_closed = True
-            self._cluster = None  # shut down as soon as no thread uses it any more
+        self._is_closed = True  # without the lock: who has it may wait for a monitor
+        self._cluster = None  # shut down as soon as no thread uses it any more
 
     # -- inside --------------------------------------------------------------
 
@@ -109,6 +108,8 @@ class ImageStore:
                                         "rados_osd_op_timeout"), seconds))
                 cluster.connect()
                 LOG.info("connected to Ceph as %s", cluster.get_addrs())
+                if self._is_closed:
+                    raise self._unavailable("this worker is stopping")
                 self._cluster = cluster
             return self._cluster
 
@@ -117,7 +118,7 @@ class ImageStore:
             if self._cluster is cluster:
                 self._cluster = None
 
-    def _unavailable(self, reason: str, what: str = "the watchers of an image") -> errors.CephUnavailable:
+    def _unavailable(self, reason: str, what: str = "watchers") -> errors.CephUnavailable:
         return errors.CephUnavailable(what=what, reason=reason, conf=self._settings.conf_path,
                                       user=self._settings.user)
 

@@ -90,7 +90,8 @@ def _after_error(task: Task, step: plans.Step, error: errors.Error) -> results.R
         return results.Done({"skipped": error.sentence})
     if _may_have_moved(task, step, error) or _source_asks_again(task, error):
         raise error
-    return results.TurnBack(Outcome.FAILED, error.sentence)
+    return results.TurnBack(Outcome.CANCELLED if task.abort_requested else Outcome.FAILED,
+                            error.sentence)
 
 
 def _may_have_moved(task: Task, step: plans.Step, error: errors.Error) -> bool:

@@ -79,8 +79,8 @@ def whether_source_goes_on(task: Task) -> results.Result:
         return results.Wait(ports.settings.settle_interval, found.sentence)
     if found.place is Place.NOWHERE_KNOWN:
         raise errors.OutcomeUnknown(instance=migration.instance, reason=found.sentence)
-    return results.TurnBack(Outcome.FAILED, f"{migration.source} does not go on with it; "
-                                            f"{found.sentence}")
+    return results.TurnBack(task.rollback_outcome,
+                            f"{migration.source} does not go on with it; {found.sentence}")
 
 
 def source_has_it_open(task: Task) -> bool:

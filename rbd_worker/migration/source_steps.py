@@ -19,6 +19,8 @@ from rpcapi import payloads
 
 LOG = logging.getLogger(__name__)
 
+_ABORTED = results.TurnBack(Outcome.CANCELLED, "aborted before the guest began to move")
+
 
 def ensure_files_pinned(task: Task) -> results.Result:
     """Hold every file by an open descriptor, so that nothing is lost when Nova removes them."""
@@ -55,10 +57,19 @@ def ensure_destination_prepared(task: Task) -> results.Result:
             destination=migration.destination, executor=migration.executor.value,
             request_id=migration.request_id, probe=laid, **pins.listed(files, {}))
         retrying = retries.each_second(ports.settings.live_migration_retry_count, ports.shutdown)
-        reply = retrying(ports.peers.pre_live_migration, migration.destination, request)
+        reply = retrying(_prepare, task, request)
+    if reply is None:
+        return _ABORTED
     return results.Done({
         "shared": reply.shared, "staged": reply.staged, "attempts": _attempts(retrying),
         "inbound_address": reply.inbound_address, "graphics_listen": reply.graphics_listen})
+
+
+def _prepare(task: Task, request: payloads.PrepareRequest) -> payloads.PrepareReply | None:
+    """One attempt; None where the operator no longer wants the migration."""
+    if task.abort_requested and not task.is_nova:
+        return None
+    return task.ports.peers.pre_live_migration(task.migration.destination, request)
 
 
 def ensure_destination_rolled_back(task: Task) -> None:
@@ -103,7 +114,7 @@ def ensure_guest_moved(task: Task) -> results.Result:
     if not state.is_active:
         return results.Done({"found": state.value})
     if task.abort_requested:
-        return results.TurnBack(Outcome.CANCELLED, "aborted before the guest began to move")
+        return _ABORTED
     if task.ports.clock() > task.opened + task.ports.settings.prepare_timeout:
         return results.TurnBack(Outcome.FAILED, "it did not begin within prepare_timeout")
     consumers = task.ports.nova_consumers()

@@ -177,18 +177,18 @@ def _parsed_url(conf: cfg.ConfigOpts) -> oslo_messaging.TransportURL:
         raise errors.BadConfiguration(
             option=_URL_OPTION, reason="it cannot be read",
             fix="Write it as rabbit://USER:PASSWORD@HOST:5672/VHOST and percent-encode the "
-                "characters / ? # @ : [ ] $ in user and password") from None
+                "characters / ? # @ : [ ] $ in user, password and vhost") from None
     return url
 
 
 def _is_torn(raw: str) -> bool:
     """True where an unescaped ``/``, ``?`` or ``#`` has cut a password in two.
 
-    What stands behind the cut would be taken for the virtual host, and shown.
+    What stands behind the cut would be taken for the virtual host, and shown;
+    so an ``@`` there is refused, although a virtual host's name may have one.
     """
     parts = urllib.parse.urlsplit(raw)
-    behind = "@" in parts.path or "@" in parts.query
-    return bool(parts.fragment) or (behind and "@" not in parts.netloc)
+    return bool(parts.fragment) or "@" in parts.path or "@" in parts.query
 
 
 def _hosts(url: oslo_messaging.TransportURL) -> tuple[BrokerHost, ...]:

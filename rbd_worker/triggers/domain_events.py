@@ -7,6 +7,7 @@ is back everything has to be looked at.  Nothing polls: the thread here sleeps
 until libvirt's event loop says that the connection is lost.
 """
 
+import contextlib
 import logging
 import random
 import threading
@@ -43,6 +44,7 @@ class DomainEvents:
         self._lost = threading.Event()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="libvirt-events", daemon=True)
+        self._subscriptions: list[tuple[libvirt.virConnect, int]] = []
 
     def start(self) -> None:
         """Subscribe now where libvirt answers, otherwise as soon as it does."""
@@ -97,14 +99,24 @@ class DomainEvents:
             raise errors.HypervisorUnavailable(uri=self._connection.uri, reason=e) from e
 
     def _subscribe(self, libvirtd: libvirt.virConnect) -> None:
+        """Called by the shared connection, one at a time, whenever it was opened."""
+        self._unsubscribe()
         for event, handler in ((libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._lifecycle),
                                (libvirt.VIR_DOMAIN_EVENT_ID_JOB_COMPLETED, self._job_completed),
                                (libvirt.VIR_DOMAIN_EVENT_ID_MIGRATION_ITERATION,
                                 self._iteration)):
             try:
-                libvirtd.domainEventRegisterAny(None, event, handler, None)
+                number = libvirtd.domainEventRegisterAny(None, event, handler, None)
+                self._subscriptions.append((libvirtd, number))
             except libvirt.libvirtError as e:
                 LOG.warning("libvirt does not tell of events of kind %d: %s", event, e)
+
+    def _unsubscribe(self) -> None:
+        """Give back what a connection that is gone would otherwise be held by."""
+        subscriptions, self._subscriptions = self._subscriptions, []
+        for libvirtd, number in subscriptions:
+            with contextlib.suppress(libvirt.libvirtError):
+                libvirtd.domainEventDeregisterAny(number)
 
     def _lifecycle(self, libvirtd: libvirt.virConnect, domain: libvirt.virDomain,
                    event: int, detail: int, opaque: object) -> None:

@@ -16,6 +16,7 @@ import oslo_messaging
 
 import rpcapi
 from rbd_worker import errors
+from rbd_worker.migration.audit import Audit
 from rbd_worker.migration.desk import Desk
 from rbd_worker.migration.testimony import Testimonies
 from rpcapi import errors as peer_errors
@@ -39,10 +40,11 @@ class Endpoint:
 
     target = oslo_messaging.Target(version=rpcapi.VERSION)
 
-    def __init__(self, desk: Desk, testimonies: Testimonies,
+    def __init__(self, desk: Desk, testimonies: Testimonies, audit: Audit,
                  describe: ty.Callable[[], payloads.Description]) -> None:
         self._desk = desk
         self._testimonies = testimonies
+        self._audit = audit
         self._describe = describe
 
     @_expected
@@ -73,6 +75,20 @@ class Endpoint:
     def testify(self, _context: ty.Any, request: object) -> dict[str, ty.Any]:
         return _answer(payloads.TestifyRequest, request, self._testify)
 
+    @_expected
+    def audit(self, _context: ty.Any, request: object) -> dict[str, ty.Any]:
+        return _answer(payloads.AuditRequest, request, self._run_audit)
+
+    def who_holds(self, _context: ty.Any, request: object) -> None:
+        _heard(payloads.WhoHoldsRequest, request, self._audit.who_holds)
+
+    def holding(self, _context: ty.Any, request: object) -> None:
+        _heard(payloads.HoldingReport, request, self._audit.holding)
+
+    def _run_audit(self, request: payloads.AuditRequest) -> payloads.AuditReply:
+        report = self._audit.run(request.act)
+        return payloads.AuditReply(directories=report.directories, findings=report.findings)
+
     def _testify(self, request: payloads.TestifyRequest) -> payloads.TestifyReply:
         return payloads.TestifyReply(testimonies=tuple(
             self._testimonies.testify(question) for question in request.questions))
@@ -94,6 +110,18 @@ def _answer(request_type: type[P], wire: object,
     except Exception as e:
         LOG.exception("a call of a peer failed in a way that is not foreseen")
         raise peer_errors.PeerBusy(f"internal error {type(e).__name__}, see the log there") from e
+
+
+def _heard(request_type: type[P], wire: object, method: ty.Callable[[P], None]) -> None:
+    """A cast: nobody waits for an answer, so an error is only logged."""
+    try:
+        method(request_type.from_wire(wire))
+    except payloads.BadPayload as e:
+        LOG.warning("a cast of a peer is refused: %s", e)
+    except errors.Error as e:
+        LOG.warning("a cast of a peer is not followed: %s", e.sentence)
+    except Exception:
+        LOG.exception("a cast of a peer failed in a way that is not foreseen")
 
 
 class PeerServer:

@@ -2,7 +2,9 @@
 """The shared connection: opened when needed, opened again when lost."""
 
 import pathlib
+import socket
 import threading
+import time
 
 import libvirt
 import pytest
@@ -50,6 +52,30 @@ def test_who_follows_later_sees_a_connection_open_all_the_same(connection: Conne
     assert len(opened) == 1
 
 
+def test_a_question_finds_a_lost_connection_tells_it_and_opens_another(connection: Connection):
+    opened: list[libvirt.virConnect] = []
+    lost = threading.Event()
+    connection.follow(opened.append, lost.set)
+    connection.ask(lambda libvirtd: libvirtd.getLibVersion())
+    assert not lost.is_set()
+    opened[0].close()  # to its other users that is as if libvirtd had gone
+    assert connection.ask(lambda libvirtd: libvirtd.getLibVersion()) > 0
+    assert lost.is_set() and len(opened) == 2
+
+
+def test_a_connection_lost_during_a_question_is_opened_again_for_it(connection: Connection):
+    opened: list[libvirt.virConnect] = []
+    lost = threading.Event()
+    connection.follow(opened.append, lost.set)
+
+    def question(libvirtd: libvirt.virConnect) -> str:
+        if len(opened) == 1:
+            libvirtd.close()
+        return libvirtd.lookupByUUIDString(libvirt_node.RUNNING).name()
+    assert connection.ask(question) == "runs"
+    assert lost.is_set() and len(opened) == 2
+
+
 def test_an_answer_of_libvirt_is_passed_on_and_costs_no_connection(connection: Connection):
     opened = opened_count(connection)
     with pytest.raises(libvirt.libvirtError, match="Domain not found"):
@@ -73,3 +99,18 @@ def test_a_question_that_takes_too_long_is_unavailable(tmp_path: pathlib.Path):
         one.ask(lambda libvirtd: release.wait())
     release.set()
     one.close()
+
+
+def test_closing_and_following_do_not_wait_for_a_libvirt_that_does_not_open(
+        tmp_path: pathlib.Path):
+    """A socket on which somebody listens, but nobody answers."""
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(tmp_path / "s"))
+        silent.listen()
+        one = Connection(f"qemu+unix:///system?socket={tmp_path}/s", 0.1)
+        with pytest.raises(errors.HypervisorUnavailable, match="no answer"):
+            one.ask(lambda libvirtd: libvirtd.getLibVersion())
+        began = time.monotonic()
+        one.follow(lambda libvirtd: None, lambda: None)
+        one.close()
+        assert time.monotonic() - began < 1.0

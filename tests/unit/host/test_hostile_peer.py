@@ -4,13 +4,14 @@
 import dataclasses
 import os
 import pathlib
+import tracemalloc
 import typing as ty
 import zlib
 
 import pytest
 
 from rbd_worker import errors
-from rbd_worker.host import staging
+from rbd_worker.host import arrivals, staging
 from rpcapi.payloads import Chunk, FileEntry
 from tests.unit.host.entries import ROOT, directory_of, entry_of, staged
 from tests.unit.host.trees import (
@@ -70,6 +71,18 @@ def test_inline_content_that_is_damaged_or_too_long_is_refused(
         area: staging.Staging, inline: bytes) -> None:
     with pytest.raises(errors.BadInput):
         area.ensure(ROOT, (entry_of("disk", b"12345", inline=inline),), never)
+
+
+def test_content_that_would_fill_the_memory_is_never_unpacked_whole() -> None:
+    bomb = zlib.compress(b"\0" * (64 << 20))
+    tracemalloc.start()
+    try:
+        with pytest.raises(errors.BadInput, match="longer than announced"):
+            arrivals.unzipped(bomb, 1000)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 1 << 20
 
 
 def test_more_inline_content_than_any_peer_may_send_is_refused(area: staging.Staging) -> None:

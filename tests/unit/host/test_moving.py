@@ -14,7 +14,7 @@ from rbd_worker.host.move_options import MoveOrder
 from tests.unit.host import libvirt_settings
 
 GUEST = "11111111-2222-4333-8444-000000000001"
-PAUSED_USER, PAUSED_MIGRATION, PAUSED_POSTCOPY, RUNS = (3, 1), (3, 2), (3, 12), (1, 1)
+PAUSED_USER, PAUSED_POSTCOPY, RUNS = (3, 1), (3, 12), (1, 1)
 ABORTED, FAILED, LOST, INVALID = 78, 9, 38, 55
 FIGURES = {"operation": 5, "time_elapsed": 1234, "downtime": 34, "memory_processed": 5 << 20}
 
@@ -53,9 +53,6 @@ class StandIn:
         self.is_closed = True
 
     # the domain
-    def UUIDString(self) -> str:
-        return GUEST
-
     def XMLDesc(self, flags: int) -> str:
         return "<domain><memory unit='MiB'>64</memory><devices/></domain>"
 
@@ -90,10 +87,6 @@ class StandIn:
     def suspend(self) -> None:
         self.calls.append(("suspend",))
         self.at = PAUSED_USER
-
-    def resume(self) -> None:
-        self.calls.append(("resume",))
-        self.at = RUNS
 
     # the test
     def end(self, failure: int | None = None) -> None:
@@ -224,8 +217,7 @@ def test_force_complete_pauses_the_guest_otherwise():
     running = Running(**SHORT, live_migration_timeout_action="force_complete").start()
     running.until(lambda: running.libvirtd.count("suspend") == 1)
     running.end()
-    assert running.libvirtd.count("resume") == 0  # it runs at its destination
-    assert not running.move.is_suspended
+    assert running.libvirtd.count("post-copy") == running.libvirtd.count("abort") == 0
 
 
 def test_no_time_limit_is_no_time_limit():
@@ -233,39 +225,3 @@ def test_no_time_limit_is_no_time_limit():
     time.sleep(0.3)
     running.end()
     assert running.libvirtd.count("abort") == 0
-
-
-def test_a_guest_that_was_paused_to_complete_runs_again_after_an_abort():
-    running = Running().start()
-    running.until(lambda: running.libvirtd.count("migrate") == 1)
-    running.move.suspend()
-    running.end(ABORTED)
-    assert running.libvirtd.at == RUNS
-    assert not running.move.is_suspended
-
-
-@pytest.mark.parametrize("failure", [FAILED, LOST, 42, 55, 69])
-def test_after_any_other_error_it_stays_paused_since_it_may_run_elsewhere(failure: int):
-    running = Running().start()
-    running.until(lambda: running.libvirtd.count("migrate") == 1)
-    running.move.suspend()
-    running.end(failure)
-    assert running.libvirtd.count("resume") == 0
-    assert running.move.is_suspended
-
-
-def test_a_guest_that_its_owner_paused_stays_paused():
-    running = Running()
-    running.libvirtd.at = PAUSED_USER
-    running.start()
-    running.end(ABORTED)
-    assert running.libvirtd.count("resume") == 0
-
-
-def test_a_guest_that_libvirt_left_open_is_not_resumed():
-    running = Running().start()
-    running.until(lambda: running.libvirtd.count("migrate") == 1)
-    running.move.suspend()
-    running.libvirtd.at = PAUSED_MIGRATION
-    running.end(ABORTED)
-    assert running.libvirtd.count("resume") == 0

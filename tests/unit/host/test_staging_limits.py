@@ -54,9 +54,11 @@ def test_a_full_disk_is_told_and_this_attempt_leaves_nothing(tmp_path: pathlib.P
         host = Host(tmp_path / "disk" / "instances")
         area = staging.Staging(host.directories, UUID)
         source = Host(tmp_path / "source")
-        source.make(small=b"x" * 1000, large=os.urandom(3 << 20))
+        source.make(first=b"x" * 1000, second=os.urandom(3 << 20))
         with source.pinned() as files, pytest.raises(errors.NoSpace) as caught:
-            area.ensure(files.root, files.entries, Pull(files))
+            pull = Pull(files)
+            area.ensure(files.root, files.entries, pull)
+        assert pull.asked[0] == ("first", 0)
         assert "Free space" in caught.value.sentence
         assert [p.name for p in host.path.rglob("*") if p.is_file()] == []
 

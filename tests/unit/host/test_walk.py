@@ -173,6 +173,16 @@ def test_a_file_that_vanished_stays_and_one_that_was_replaced_does_not(host: Hos
         assert digests(files) == {"gone": plainly(b"gone"), "replaced": plainly(b"after")}
 
 
+def test_a_file_that_vanished_keeps_the_directory_it_was_in(host: Host) -> None:
+    (host.make() / "x").mkdir()
+    (host.path / UUID / "x" / "gone").write_bytes(b"gone")
+    with host.pinned() as files:
+        (host.path / UUID / "x" / "gone").unlink()
+        os.rename(host.path / UUID / "x", host.path / UUID / "y")
+        files.refresh()
+        assert [entry.path for entry in files.entries] == ["x", "x/gone", "y"]
+
+
 def test_a_file_that_was_moved_out_of_the_directory_is_not_held_on_to(
         host: Host, tmp_path: pathlib.Path) -> None:
     directory = host.make(console_log=b"moved away")

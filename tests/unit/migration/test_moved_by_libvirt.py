@@ -390,8 +390,8 @@ def test_an_abort_while_the_guest_moves_brings_it_back(world: World, here: Host,
     world.timeline.pass_time(60)
     assert here.libvirt.states == {guest: GuestState.RUNNING}
     assert not there.has_directory(guest)
-    for host, outcome in ((here, Outcome.CANCELLED), (there, Outcome.FAILED)):
-        assert host.entry(order.uuid).outcome is outcome
+    for host in world.hosts:
+        assert host.entry(order.uuid).outcome is Outcome.CANCELLED
     assert "aborted on request" in here.entry(order.uuid).reason
 
 
@@ -414,8 +414,8 @@ def test_an_abort_is_not_forgotten_by_a_restart(world: World, here: Host, there:
     there.kill()
     guest = world.boot(here)
     order = world.order(guest, here, there)
-    world.timeline.after(3, lambda: here.cast(conductor.abort(order)))
-    world.timeline.after(4, here.kill)
+    world.timeline.after(3.2, lambda: here.cast(conductor.abort(order)))
+    world.timeline.after(3.4, here.kill)
     here.cast(conductor.live_migration(order))
     world.timeline.pass_time(600)
     assert here.libvirt.orders == []

@@ -132,7 +132,8 @@ def test_an_unusable_value_is_refused_by_the_options_name(tmp_path, url, rabbit,
     f"rabbit://nova:1/{PASSWORD}@h/", f"rabbit://nova:a/{PASSWORD}@h/",
     f"rabbit://nova:1?{PASSWORD}@h/", f"rabbit://nova:1#{PASSWORD}@h/",
     f"rabbit://nova:{PASSWORD}@h:port/", f"rabbit://nova:{PASSWORD}@[fd00::1/",
-    f"nova:{PASSWORD}@h", f"rabbit://u:p@h/#{PASSWORD}"])
+    f"nova:{PASSWORD}@h", f"rabbit://nova:@/{PASSWORD}@h/", f"rabbit://nova:a@b/{PASSWORD}@h/v",
+    f"rabbit://u:p@h/#{PASSWORD}"])
 def test_a_url_that_cannot_be_read_is_never_quoted(tmp_path, url):
     with pytest.raises(errors.BadConfiguration) as caught:
         read_url(tmp_path, url)

@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``rbd-workerctl audit``: directories of this host whose guest is not here."""
+
+import argparse
+import typing as ty
+
+from oslo_config import cfg
+
+from rbd_worker.cli import base
+from rbd_worker.host import peers
+from rpcapi import client as rpc_client
+from rpcapi import payloads
+
+
+class AuditRun(base.Lister):
+    """Have the worker look at every directory now; it only tells, unless --act is given."""
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        parser.add_argument("--host", metavar="HOST", help="of that host instead of this one")
+        parser.add_argument(
+            "--act", action="store_true",
+            help="move to the trash what is proven twice, audit_pause apart; only where "
+                 "[rbd_worker] audit_action is trash")
+        return parser
+
+    def take_action(self, parsed: argparse.Namespace) -> tuple[tuple[str, ...], ty.Any]:
+        own = self.control.settings.host
+        client = rpc_client.Client(rpc_client.transport_for(cfg.CONF))
+        reply = peers.Peers(client, own).audit(
+            parsed.host or own, payloads.AuditRequest(act=parsed.act))
+        return (("Instance", "Verdict", "Holder", "Reason"),
+                [(f.instance, f.verdict, f.holder, f.reason) for f in reply.findings])

@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The audit: directories that an earlier migration, evacuation or resize left behind.
+
+Every directory whose guest this host's libvirt does not know, and that has
+not changed for ``audit_min_age``, is a suspect.  One question to all workers
+tells which host has which guest; a guest that nobody has (shelved, being
+built, lost) keeps its directory.  The holder's host is then asked for its
+testimony, and the witnesses of :mod:`rbd_worker.host.evidence` decide, twice
+with ``audit_pause`` between: what leaves was proven both times, was the same
+directory both times, and its guest ran elsewhere both times.  A guest that is
+shut off is never acted upon: a cold migration looks like that.
+
+Names that are no canonical UUID (``_base``, ``locks``, ``<uuid>_resize``,
+``<uuid>_del``) are never looked at.
+"""
+
+import collections
+import dataclasses
+import logging
+import secrets
+import threading
+import typing as ty
+
+from rbd_worker import errors
+from rbd_worker.host.instances import PinnedDirectory
+from rbd_worker.migration.task import Ports
+from rbd_worker.model import Evidence
+from rpcapi import payloads
+
+LOG = logging.getLogger(__name__)
+
+#: Seconds in which holders answer; who is slower is asked in the next audit.
+ANSWER_SECONDS = 3.0
+#: Instances in one question for testimony; each costs its host some milliseconds.
+BATCH = 50
+#: Device, inode and change time of a directory, as it was first judged.
+Seen: ty.TypeAlias = tuple[int, int, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What one audit found; ``directories`` counts all, ``findings`` the suspects."""
+
+    directories: int
+    findings: tuple[payloads.Finding, ...]
+
+
+class Audit:
+    """Thread-safe; one audit at a time, a second caller waits for the first."""
+
+    def __init__(self, ports: Ports) -> None:
+        self._ports = ports
+        self._settings = ports.settings
+        self._lock = threading.Lock()
+        self._answers_lock = threading.Lock()
+        self._token = ""
+        self._holders: dict[str, set[str]] = {}
+
+    # -- what others ask and answer ------------------------------------------------
+
+    def who_holds(self, request: payloads.WhoHoldsRequest) -> None:
+        """Tell the asker which of its suspects this host's libvirt has."""
+        if request.asker == self._settings.host:
+            return
+        held = tuple(sorted(self._ports.hypervisor.domains().keys() & set(request.instances)))
+        if held:
+            self._ports.peers.holding(request.asker, payloads.HoldingReport(
+                host=self._settings.host, token=request.token, instances=held))
+
+    def holding(self, report: payloads.HoldingReport) -> None:
+        """Take a holder's answer; one to an older question is dropped."""
+        with self._answers_lock:
+            if report.token == self._token:
+                for instance in report.instances:
+                    self._holders.setdefault(instance, set()).add(report.host)
+
+    # -- the audit -------------------------------------------------------------------
+
+    def run(self, act: bool) -> Report:
+        """Look at every directory; with ``act`` (and ``audit_action`` trash) remove what is proven twice.
+
+        :raises errors.Error: nothing could be judged, nothing was removed.
+        """
+        act = act and self._settings.audit_acts
+        with self._lock:
+            names = self._ports.directories.names()
+            suspects, young = self._suspects(names)
+            findings = {i: _kept(i, "", reason) for i, reason in young.items()}
+            findings |= self._judge(list(suspects))
+            proven = [f for f in findings.values() if f.verdict == "leftover"]
+            if act and proven and not self._ports.shutdown.wait(self._settings.audit_pause):
+                findings |= {f.instance: self._trashed(f, suspects[f.instance]) for f in proven}
+            for finding in findings.values():
+                LOG.log(logging.DEBUG if finding.verdict == "kept" else logging.INFO,
+                        "[instance: %s] audit: %s %s", finding.instance, finding.verdict,
+                        finding.reason)
+            return Report(len(names), tuple(findings.values()))
+
+    def _suspects(self, names: ty.Sequence[str],
+                  ) -> tuple[dict[str, Seen], dict[str, str]]:
+        """Directories without a guest here, and why others are no suspects."""
+        here = self._ports.hypervisor.domains()
+        busy = {entry.migration.instance for entry in self._ports.journal.open_entries()}
+        suspects: dict[str, Seen] = {}
+        kept: dict[str, str] = {}
+        for name in names:
+            if name in here:
+                continue
+            if name in busy:
+                kept[name] = "a migration of it is open here; its plan decides"
+                continue
+            try:
+                directory = self._ports.directories.pin(name)
+            except errors.Error as e:
+                kept[name] = str(e)
+                continue
+            if directory is not None:
+                with directory:
+                    age = self._ports.clock() - directory.changed
+                    if age < self._settings.audit_min_age:
+                        kept[name] = f"it was changed {max(age, 0):.0f} s ago"
+                    else:
+                        suspects[name] = _seen(directory)
+        return suspects, kept
+
+    def _judge(self, suspects: list[str]) -> dict[str, payloads.Finding]:
+        """Ask all for holders, then each holder for testimony."""
+        if not suspects:
+            return {}
+        holders = self._ask_all(suspects)
+        findings = {}
+        by_holder = collections.defaultdict(list)
+        for instance in suspects:
+            hosts = sorted(holders.get(instance, ()))
+            if len(hosts) == 1:
+                by_holder[hosts[0]].append(instance)
+            else:
+                who = f"{' and '.join(hosts)} both have the guest" if hosts else (
+                    "no worker says that its libvirt has the guest")
+                findings[instance] = _kept(instance, "", who)
+        for holder, instances in by_holder.items():
+            for begin in range(0, len(instances), BATCH):
+                batch = instances[begin:begin + BATCH]
+                for instance, evidence in self._ports.witnesses.ask_all(batch, holder).items():
+                    findings[instance] = _judged(evidence, holder)
+        return findings
+
+    def _ask_all(self, suspects: list[str]) -> dict[str, set[str]]:
+        with self._answers_lock:
+            self._token, self._holders = secrets.token_hex(16), {}
+            request = payloads.WhoHoldsRequest(asker=self._settings.host, token=self._token,
+                                               instances=tuple(suspects[:10_000]))
+        self._ports.peers.who_holds(request)
+        self._ports.shutdown.wait(ANSWER_SECONDS)
+        with self._answers_lock:
+            self._token, holders = "", self._holders
+        return holders
+
+    def _trashed(self, finding: payloads.Finding, seen: Seen) -> payloads.Finding:
+        """The second look, and the removal of what it proves again."""
+        instance, holder = finding.instance, finding.holder
+        try:
+            directory = self._ports.directories.pin(instance)
+            if directory is None:
+                return _kept(instance, holder, "it is gone by now")
+            with directory:
+                if _seen(directory) != seen:
+                    return _kept(instance, holder, "it was changed meanwhile")
+                evidence = self._ports.witnesses.ask(instance, holder)
+                again = _judged(evidence, holder)
+                if again.verdict != "leftover":
+                    return again
+                item = self._ports.trash.take(directory, evidence, "")
+        except errors.Error as e:
+            return _kept(instance, holder, str(e))
+        LOG.info("[instance: %s] audit: a leftover, the guest runs on %s; it is in the trash "
+                 "as %s", instance, holder, item.id)
+        return payloads.Finding(instance=instance, verdict="trashed", holder=holder,
+                                reason=item.id)
+
+
+def _seen(directory: PinnedDirectory) -> Seen:
+    return directory.device, directory.inode, directory.changed
+
+
+def _judged(evidence: Evidence, holder: str) -> payloads.Finding:
+    said = next((f.sentence for f in evidence.facts if f.witness == "holder"), "")
+    if not evidence.holds:
+        return _kept(evidence.instance, holder, evidence.doubt)
+    if evidence.holder_state is None or not evidence.holder_state.is_active:
+        return _kept(evidence.instance, holder,
+                     f"{said}: only a guest that runs elsewhere proves a leftover by itself")
+    return payloads.Finding(instance=evidence.instance, verdict="leftover", holder=holder,
+                            reason=said[:1024])
+
+
+def _kept(instance: str, holder: str, reason: str) -> payloads.Finding:
+    return payloads.Finding(instance=instance, verdict="kept", holder=holder,
+                            reason=reason[:1024])
