@@ -8,7 +8,7 @@ SETUP := $(PYTHON) -m devstack.setup
 LAB := $(VENV)/python -m devstack.lab
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-embedded test test-unit test-functional lint bench \
+.PHONY: help setup demo demo-embedded test test-unit test-functional lint bench chaos \
         lab-up lab-down lab-status lab-shell sample clean
 
 help: ## Show this list

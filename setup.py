@@ -41,6 +41,9 @@ setuptools.setup(
         "oslo.config.opts": ["rbd_worker = rbd_worker.conf:list_opts"],
         "rbd_worker.cli": [
             "status = rbd_worker.cli.status:Status",
+            "hook install = rbd_worker.cli.hook:HookInstall",
+            "hook remove = rbd_worker.cli.hook:HookRemove",
+            "hook status = rbd_worker.cli.hook:HookStatus",
             "migration list = rbd_worker.cli.migration:MigrationList",
             "migration show = rbd_worker.cli.migration:MigrationShow",
             "refusal list = rbd_worker.cli.refusal:RefusalList",

@@ -12,7 +12,7 @@ import pathlib
 import socket
 import typing as ty
 
-from oslo_config import cfg
+from oslo_config import cfg, types
 
 from rbd_worker import errors, model
 
@@ -51,6 +51,9 @@ NOVA_LIBVIRT_OPTS = [
 ]
 
 NOVA_VNC_OPTS = [cfg.StrOpt("server_listen", default="127.0.0.1")]
+
+#: What the worker may do for the libvirt hook; see ``hook_actions``.
+HOOK_ACTIONS = ("directory", "secret", "monitors")
 
 WORKER_OPTS = [
     cfg.StrOpt("executor", default=model.Executor.NOVA.value,
@@ -118,6 +121,19 @@ WORKER_OPTS = [
                help="Most messages in the worker's queue; the oldest leave first."),
     cfg.IntOpt("tap_probe_interval", default=20, min=1,
                help="Seconds between two proofs that the worker still hears the exchange."),
+    cfg.StrOpt("hook_socket", default="$rbd_worker.state_directory/hook.sock",
+               help="Unix socket on which the worker answers the libvirt hook. After a change "
+                    "run 'rbd-workerctl hook install' again."),
+    cfg.FloatOpt("hook_timeout", default=2.0, min=0.1, max=30.0,
+                 help="Longest wait in seconds of an arriving guest for the worker's answer to "
+                      "the libvirt hook; afterwards it comes in as if there were no hook. After "
+                      "a change run 'rbd-workerctl hook install' again."),
+    cfg.ListOpt("hook_actions", default=list(HOOK_ACTIONS),
+                item_type=types.String(choices=HOOK_ACTIONS),
+                help="What the worker may do when the libvirt hook asks about an arriving "
+                     "guest: make a missing instance directory, refuse a guest whose Ceph "
+                     "secret does not exist here, write the monitor addresses of this host's "
+                     "ceph.conf into its RBD disks. Empty: the hook is not answered."),
     cfg.StrOpt("rpc_version_cap", default=None,
                help="Oldest version of the workers' RPC API in use, as 1.0, while workers are "
                     "upgraded."),
@@ -206,8 +222,13 @@ class Settings:
     tap_message_ttl: int
     tap_max_length: int
     tap_probe_interval: int
+    hook_socket: str
+    hook_timeout: float
+    hook_actions: frozenset[str]
     rpc_version_cap: str | None
 
+
+_MAX_SOCKET_PATH = 100
 
 #: Nova's default URIs by virt_type (``libvirt.connection_uri`` unset).
 _DEFAULT_URIS = {"kvm": "qemu:///system", "qemu": "qemu:///system", "test": "test:///default"}
@@ -250,7 +271,10 @@ def settings(conf: cfg.ConfigOpts) -> Settings:
         libvirt_timeout=own.libvirt_timeout, ceph_timeout=own.ceph_timeout,
         tap_prefetch=own.tap_prefetch, tap_queue_expires=own.tap_queue_expires,
         tap_message_ttl=own.tap_message_ttl, tap_max_length=own.tap_max_length,
-        tap_probe_interval=own.tap_probe_interval, rpc_version_cap=own.rpc_version_cap)
+        tap_probe_interval=own.tap_probe_interval,
+        hook_socket=_socket_path("[rbd_worker] hook_socket", own.hook_socket),
+        hook_timeout=own.hook_timeout, hook_actions=frozenset(own.hook_actions),
+        rpc_version_cap=own.rpc_version_cap)
 
 
 def _libvirt(conf: cfg.ConfigOpts) -> LibvirtSettings:
@@ -288,6 +312,15 @@ def _absolute(option: str, value: str) -> str:
     if not pathlib.PurePath(value).is_absolute():
         raise errors.BadConfiguration(option=option, reason=f"{value!r} is not an absolute path",
                                       fix="Give a path that begins with /")
+    return value
+
+
+def _socket_path(option: str, value: str) -> str:
+    """The kernel's limit is 107 bytes; the worker binds under a name a little longer."""
+    if len(_absolute(option, value).encode()) > _MAX_SOCKET_PATH:
+        raise errors.BadConfiguration(
+            option=option, reason=f"{value!r} is longer than {_MAX_SOCKET_PATH} bytes",
+            fix="Give a shorter path, as /run/rbd-worker/hook.sock")
     return value
 
 

@@ -151,6 +151,12 @@ class GuestNotHere(Permanent):
     msg = "no guest {instance} on {host}"
 
 
+class HookInTheWay(Permanent):
+    msg = "{path} is there already and is not rbd-worker's"
+    remedy = ("Nothing was changed. Rename it to a name of its own in hooks/qemu.d (libvirt 6.5 "
+              "or later), or call rbd-worker's hook from it")
+
+
 class MoveRefused(Permanent):
     """libvirt refused the move for a reason that will not pass by itself."""
 

@@ -16,7 +16,7 @@ import typing as ty
 from oslo_config import cfg
 from oslo_log import log as oslo_log
 
-from rbd_worker import conf, errors
+from rbd_worker import conf, errors, systemd
 from rbd_worker.version import VERSION
 
 LOG = logging.getLogger(__name__)
@@ -73,7 +73,8 @@ def main(arguments: ty.Sequence[str] | None = None) -> int:
         if settings.is_idle:
             LOG.warning("[libvirt] images_type is not rbd: rbd-worker has nothing to do on %s "
                         "and stays idle", settings.host)
-            stopped.wait()
+            _stay(systemd.Notifier(), lambda: None, lambda: "idle: images_type is not rbd",
+                  stopped)
             return 0
         return _run(settings, stopped)
     except errors.Error as e:
@@ -95,10 +96,25 @@ def _run(settings: conf.Settings, stopped: threading.Event) -> int:
     LOG.info("rbd-worker %s starts on %s, executor %s", VERSION, settings.host,
              settings.executor)
     threading.Thread(target=_tell_when_ready, args=(worker, stopped), daemon=True).start()
-    stopped.wait()
+    _stay(systemd.Notifier(), worker.ailment, lambda: worker.hearing, stopped)
     LOG.info("rbd-worker stops; open migrations stay in the journal")
     worker.stop()
     return 0
+
+
+def _stay(notifier: systemd.Notifier, ailment: ty.Callable[[], str | None],
+          status: ty.Callable[[], str], stopped: threading.Event) -> None:
+    """Until SIGTERM, with systemd knowing how it goes.
+
+    Ready is said now, whoever else is still away: nova-compute must not wait
+    for a broker on account of the worker.
+    """
+    watchdog = systemd.Watchdog(notifier, ailment, status)
+    notifier.ready(status())
+    watchdog.start()
+    stopped.wait()
+    notifier.stopping()
+    watchdog.stop()
 
 
 def _tell_when_ready(worker: ty.Any, stopped: threading.Event) -> None:

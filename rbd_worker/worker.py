@@ -15,12 +15,28 @@ import time
 import typing as ty
 
 import rpcapi
-from rbd_worker import conf, errors
-from rbd_worker.host import evidence, instances, peers, rbd, trash
+from rbd_worker import conf, errors, vitals
+from rbd_worker.host import evidence, instances, peers, rbd, secrets, trash
 from rbd_worker.host import hypervisor as hypervisors
-from rbd_worker.migration import audit, coordinator, desk, journal, mover, task, testimony
+from rbd_worker.migration import (
+    arrival,
+    audit,
+    coordinator,
+    desk,
+    journal,
+    mover,
+    task,
+    testimony,
+)
 from rbd_worker.model import Executor
-from rbd_worker.triggers import broker, domain_events, hearing, peer_server, tap
+from rbd_worker.triggers import (
+    broker,
+    domain_events,
+    hearing,
+    hook_socket,
+    peer_server,
+    tap,
+)
 from rbd_worker.version import VERSION
 from rpcapi import client as rpc_client
 from rpcapi import payloads
@@ -32,6 +48,13 @@ LOG = logging.getLogger(__name__)
 
 #: Seconds between two looks at the trash for what is past its retention.
 PURGE_SECONDS = 3600
+
+#: Without one of these the worker is deaf to Nova or to libvirt.
+_VITAL_THREADS = ("tap", "libvirt-events")
+#: Seconds between two looks at secrets and names that an arriving guest may need.
+ARRIVAL_FACTS_SECONDS = 60
+#: Seconds that an arriving guest waits for libvirt's word on a secret; well below hook_timeout.
+_SECRET_SECONDS = 0.5
 
 
 class Worker:
@@ -55,7 +78,8 @@ class Worker:
         self.hypervisor = hypervisor or hypervisors.Hypervisor(
             settings.libvirt, settings.host, settings.libvirt_timeout)
         self.images = images or rbd.ImageStore(settings.ceph, settings.ceph_timeout)
-        self.coordinator = coordinator.Coordinator(self._ports(transport))
+        self._pool = vitals.WatchedPool(settings.workers, "plan")
+        self.coordinator = coordinator.Coordinator(self._ports(transport), self._pool)
         self.tap = tap.Tap(broker_settings, settings.host, _tap_options(settings),
                            hearing.Hearing(self.coordinator).heard)
         self.events = domain_events.DomainEvents(
@@ -69,6 +93,14 @@ class Worker:
             peer_server.Endpoint(desk.Desk(self.coordinator), testimonies, self.audit,
                                  self.describe))
         self._auditor = threading.Thread(target=self._audit_again, name="audit", daemon=True)
+        self.arrivals = arrival.Arrivals(
+            settings, ports.directories,
+            secrets.Secrets(self.hypervisor.connection, _SECRET_SECONDS),
+            self.coordinator.tasks_of, self.journal.refuse)
+        self.hook_socket = hook_socket.HookSocket(
+            settings.hook_socket, settings.hook_timeout, self.arrivals.answer)
+        self._scout = threading.Thread(target=self._learn_for_arrivals, name="arrivals",
+                                       daemon=True)
         self._janitor = threading.Thread(target=self._purge_trash, name="trash", daemon=True)
         self._warmer = threading.Thread(target=self._warm_up, name="warm-up", daemon=True)
 
@@ -94,6 +126,9 @@ class Worker:
         self.coordinator.recover()
         self.peer_server.start()
         self.events.start()
+        if self.settings.hook_actions:
+            self.hook_socket.start()
+            self._scout.start()
         self.tap.start()
         self._warmer.start()
         self._janitor.start()
@@ -109,6 +144,7 @@ class Worker:
 
     def stop(self) -> None:
         self.coordinator.ports.shutdown.set()
+        self.hook_socket.stop()
         self.tap.stop()
         self.peer_server.stop()
         self.events.stop()
@@ -133,6 +169,20 @@ class Worker:
         """What the tap does at the moment, for people."""
         status = self.tap.status()
         return f"{status.state}, {status.reason}" if status.reason else str(status.state)
+
+    def ailment(self) -> str | None:
+        """What keeps the worker from working and only a new start can cure; None if nothing.
+
+        A broker, libvirt or Ceph that is away is none: the worker waits for them.
+        """
+        missing = vitals.missing_threads(_VITAL_THREADS)
+        if missing:
+            return f"the thread {missing[0]} has ended"
+        stuck = self._pool.stuck_for()
+        if stuck > vitals.STUCK_SECONDS:
+            return f"no step of any migration has ended for {stuck:.0f} seconds"
+        self.coordinator.tasks()  # a lock that nobody gives back shows as no answer here
+        return None
 
     def _on_event(self, instance: str, what: str) -> None:
         LOG.debug("[instance: %s] libvirt: %s", instance, what)
@@ -175,6 +225,12 @@ class Worker:
             except errors.Error as e:
                 LOG.warning("the audit found out nothing: %s", e.sentence)
             shutdown.wait(interval)
+
+    def _learn_for_arrivals(self) -> None:
+        shutdown = self.coordinator.ports.shutdown
+        while not shutdown.is_set():
+            self.arrivals.refresh()
+            shutdown.wait(ARRIVAL_FACTS_SECONDS)
 
     def _purge_trash(self) -> None:
         ports = self.coordinator.ports

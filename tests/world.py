@@ -202,6 +202,8 @@ class World:
         self.bus = fakes.Bus(self.timeline)
         self.fleet: dict[str, fakes.Libvirt] = {}
         self.addresses: dict[str, str] = {}
+        #: How often Nova removed a directory while that host had no worker to save anything.
+        self.unwatched_removals = 0
         self.hosts = [Host(self, f"node{n:02}", n, root / f"node{n:02}", **changes)
                       for n in range(1, hosts + 1)]
 
@@ -300,6 +302,8 @@ class Nova:
             doomed = directory.with_name(f"{directory.name}_del")
             directory.rename(doomed)
             shutil.rmtree(doomed)
+            if self.source.worker is None:
+                self.world.unwatched_removals += 1
         self.destination.cast(conductor.post_at_destination(self.order))
 
     def _roll_back(self) -> None:

@@ -23,7 +23,7 @@ DATABASE_SEED = VENV / "database"
 
 _CONSTRAINTS = pathlib.Path(__file__).with_name("constraints.txt")
 _STAMP = VENV / "gate.stamp"
-_PROGRAMS = ("mariadbd", "mariadb-install-db", "ssh", "sshd")
+_PROGRAMS = ("ceph-mgr", "mariadbd", "mariadb-install-db", "ssh", "sshd")
 
 
 class CannotBuild(Exception):

@@ -13,7 +13,7 @@ def main() -> None:
     module, address, port = sys.argv[1:]
     sys.argv = [module]
     application = importlib.import_module(module).application
-    import waitress
+    import waitress  # type: ignore[import-untyped]
     waitress.serve(application, host=address, port=int(port), threads=8, channel_timeout=600)
 
 

@@ -87,7 +87,9 @@ def _default(lab: Lab, host: Host) -> Section:
         "state_path": "/var/lib/nova", "transport_url": lab.broker_url,
         "compute_driver": "libvirt.LibvirtDriver",
         "vif_plugging_is_fatal": False, "vif_plugging_timeout": 0, "shutdown_timeout": 3,
-        "osapi_compute_workers": 1, "report_interval": 5}
+        "osapi_compute_workers": 1, "report_interval": 5,
+        # a shelved server stays on its host until an operator says otherwise
+        "shelved_offload_time": -1}
 
 
 def _libvirt(lab: Lab, host: Host) -> Section:

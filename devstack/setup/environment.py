@@ -42,7 +42,7 @@ def ensure(checkout: pathlib.Path, log: pathlib.Path, partial: bool) -> None:
         complete = _install(checkout, venv, log, partial)
         if complete:
             stamp.write_text(digest)
-    _link_ceph_modules(venv)
+    link_ceph_modules(venv)
 
 
 def _digest(checkout: pathlib.Path) -> str:
@@ -81,7 +81,7 @@ def _install(checkout: pathlib.Path, venv: pathlib.Path, log: pathlib.Path,
     return complete
 
 
-def _link_ceph_modules(venv: pathlib.Path) -> None:
+def link_ceph_modules(venv: pathlib.Path) -> None:
     """Debian's two extension modules, and nothing else of Debian's Python.
 
     They are compiled for one version of CPython; another one cannot load them.

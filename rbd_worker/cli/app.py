@@ -13,7 +13,7 @@ import typing as ty
 
 from cliff import app, commandmanager
 
-from rbd_worker import conf, errors, service
+from rbd_worker import conf, service
 from rbd_worker.migration import journal
 from rbd_worker.version import VERSION
 
@@ -64,14 +64,6 @@ class Control(app.App):
     def journal(self) -> journal.JournalReader:
         """The worker's journal, read-only; the worker may run meanwhile."""
         return journal.JournalReader(self.settings.state_directory)
-
-    def run_subcommand(self, argv: list[str]) -> int:
-        try:
-            return int(super().run_subcommand(argv) or 0)
-        except errors.Error as e:
-            print(f"rbd-workerctl: {e.sentence}", file=self.stderr)
-            return 1
-
 
 
 def main(arguments: list[str] | None = None) -> int:

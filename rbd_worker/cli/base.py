@@ -1,25 +1,37 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the commands share: our errors as one sentence, and times for people."""
 
+import argparse
 import datetime
+import logging
 import typing as ty
 
 from cliff import command, lister, show
 
+from rbd_worker import errors
 from rbd_worker.cli import app as apps
 
+LOG = logging.getLogger(__name__)
 
-class _Ours:
-    """Gives a command its typed application."""
 
-    app: ty.Any
+class _Ours(command.Command):
+    """Gives a command its typed application, and an operator the remedy with the error."""
 
     @property
     def control(self) -> "apps.Control":
         return ty.cast("apps.Control", self.app)
 
+    def run(self, parsed: argparse.Namespace) -> int:
+        """As cliff's, which would tell of an error without its remedy."""
+        try:
+            return int(super().run(parsed) or 0)
+        except errors.Error as e:
+            LOG.debug("%s", e, exc_info=True)  # shown with --debug
+            print(f"rbd-workerctl: {e.sentence}", file=self.app.stderr)
+            return 1
 
-class Command(_Ours, command.Command):
+
+class Command(_Ours):
     pass
 
 

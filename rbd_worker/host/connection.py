@@ -148,12 +148,14 @@ class Connection:
         """Let go of the current connection, under the lock.
 
         Closing it here could pull it away under another thread that uses it,
-        so that is left to its last reference; libvirt holds one by the callback.
+        and would wait for a libvirtd that does not answer: its last reference
+        goes in a thread of its own.
         """
-        connection, self._current = self._current, None
-        if connection is not None:
-            with contextlib.suppress(libvirt.libvirtError):
-                connection.unregisterCloseCallback()
+        if self._current is not None:
+            handed_over = [self._current]
+            self._current = None
+            threading.Thread(target=_let_go, args=(handed_over,), name="libvirt-close",
+                             daemon=True).start()
 
     def _lost(self, connection: libvirt.virConnect, reason: int, opaque: object) -> None:
         LOG.info("the connection to libvirt at %s is lost (reason %s)", self.uri, reason)
@@ -182,6 +184,12 @@ def _run_loop() -> None:
             libvirt.virEventRunDefaultImpl()
         except libvirt.libvirtError as e:
             LOG.error("libvirt's event loop failed: %s", e)
+
+
+def _let_go(handed_over: list[libvirt.virConnect]) -> None:
+    connection = handed_over.pop()
+    with contextlib.suppress(libvirt.libvirtError):
+        connection.unregisterCloseCallback()  # libvirt holds the connection by it
 
 
 def _is_alive(connection: libvirt.virConnect) -> bool:

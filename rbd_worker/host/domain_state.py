@@ -85,6 +85,30 @@ def guest_state(state: int, reason: int, job: Job, *, is_active: bool) -> GuestS
     return GuestState.PAUSED if state in _HALTED else GuestState.RUNNING
 
 
+def state_of(domain: libvirt.virDomain) -> GuestState:
+    """Ask libvirt for the job and the state of ``domain`` and judge them.
+
+    The job is asked first: what the state says was true after it.  A guest
+    that seems left open is looked at twice, since its job may have ended
+    between the two questions.
+
+    :raises libvirt.libvirtError: libvirt cannot tell, or knows no such domain.
+    """
+    for _ in range(2):
+        job = job_of(domain)
+        state, reason = domain.state()
+        if job is not Job.NONE or (state, reason) not in LEFT_OPEN:
+            break
+    return guest_state(state, reason, job, is_active=_is_active(domain, state))
+
+
+def _is_active(domain: libvirt.virDomain, state: int) -> bool:
+    """Whether QEMU has it; asked only where the state leaves that open."""
+    if state in (libvirt.VIR_DOMAIN_NOSTATE, libvirt.VIR_DOMAIN_CRASHED):
+        return bool(domain.isActive())
+    return bool(state != libvirt.VIR_DOMAIN_SHUTOFF)
+
+
 def job_of(domain: libvirt.virDomain) -> Job:
     """Ask libvirt what runs on ``domain``.
 

@@ -28,12 +28,16 @@ class Hypervisor:
 
     :param host: this host's name, for error texts.
     :param timeout: seconds that one question may take.
+    :param moves: guests will be moved here, so that the options have to be fit
+        for it; with executor nova they are Nova's business.
     :raises errors.BadConfiguration: the ``live_migration_*`` options contradict
         each other.
     """
 
-    def __init__(self, settings: conf.LibvirtSettings, host: str, timeout: float) -> None:
-        check_options(settings)
+    def __init__(self, settings: conf.LibvirtSettings, host: str, timeout: float, *,
+                 moves: bool = True) -> None:
+        if moves:
+            check_options(settings)
         self._settings = settings
         self._host = host
         #: Shared with whoever follows libvirt's events.
@@ -44,7 +48,7 @@ class Hypervisor:
 
         :raises errors.HypervisorUnavailable: it cannot be asked.
         """
-        return self._ask(instance, _state, GuestState.ABSENT)
+        return self._ask(instance, domain_state.state_of, GuestState.ABSENT)
 
     def domains(self) -> dict[str, GuestState]:
         """The state of every guest that libvirt knows here, by UUID.
@@ -55,7 +59,7 @@ class Hypervisor:
             found = {}
             for domain in libvirtd.listAllDomains():
                 try:
-                    found[domain.UUIDString()] = _state(domain)
+                    found[domain.UUIDString()] = domain_state.state_of(domain)
                 except libvirt.libvirtError as e:
                     if e.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:  # gone meanwhile
                         raise
@@ -161,27 +165,6 @@ class Hypervisor:
             raise errors.HypervisorUnavailable(
                 uri=self.connection.uri,
                 reason=f"{self._host}: {e} (code {e.get_error_code()})") from e
-
-
-def _state(domain: libvirt.virDomain) -> GuestState:
-    """The job is asked before the state: what it says was true until then.
-
-    A guest that seems left open is looked at twice, since its job may have
-    ended between the two questions.
-    """
-    for _ in range(2):
-        job = domain_state.job_of(domain)
-        state, reason = domain.state()
-        if job is not Job.NONE or (state, reason) not in domain_state.LEFT_OPEN:
-            break
-    return domain_state.guest_state(state, reason, job, is_active=_is_active(domain, state))
-
-
-def _is_active(domain: libvirt.virDomain, state: int) -> bool:
-    """Whether QEMU has it; asked only where the state leaves that open."""
-    if state in (libvirt.VIR_DOMAIN_NOSTATE, libvirt.VIR_DOMAIN_CRASHED):
-        return bool(domain.isActive())
-    return bool(state != libvirt.VIR_DOMAIN_SHUTOFF)
 
 
 def _descriptions(domain: libvirt.virDomain) -> tuple[str, ...]:

@@ -151,7 +151,7 @@ def _receive(area: Area, receiver: Receiver, entries: tuple[FileEntry, ...]) -> 
     for entry in entries:
         if entry.kind == "file":
             receiver.ensure_file(entry)
-    for entry in reversed(directories):  # inner ones first: they change the outer one's time
+    for entry in reversed(directories):  # inner ones first: an outer one may become closed
         with (syscalls.parent_of(entry.path, area.tree) as (parent, name),
               syscalls.held(syscalls.open_directory(name, parent)) as fd):
             receiver.owners.apply(fd, entry)

@@ -178,7 +178,7 @@ class PinnedFiles:
         before = {p.found.identity: p for p in self._pinned.values()}
         fresh = {each.path: _described(each, before.get(each.identity), owners)
                  for each in found}
-        self._keep_vanished(fresh, is_last)
+        self._keep_vanished(fresh, is_last, owners)
         with self._lock:
             self._check_open()
             kept = {p.found.fd for p in fresh.values()}
@@ -189,9 +189,10 @@ class PinnedFiles:
             unwanted.pop_all()
             listing.close(p.found for p in old.values() if p.found.fd not in kept)
 
-    def _keep_vanished(self, fresh: dict[str, _Pinned], is_last: bool) -> None:
+    def _keep_vanished(self, fresh: dict[str, _Pinned], is_last: bool, owners: Owners) -> None:
         """Keep what no name leads to any more, unless something else took its name.
 
+        It may have grown between the last look and its removal.
         A file with a name somewhere was renamed, most likely to where this
         listing had already looked; another look finds it, or it is elsewhere.
         """
@@ -203,7 +204,7 @@ class PinnedFiles:
                     raise errors.DirectoryChanged(path=f"{self._label}/{path}",
                                                   reason="it was renamed meanwhile")
             elif is_unseen and _parents_stand(path, fresh):
-                fresh[path] = pinned
+                fresh[path] = _looked_at_again(pinned, owners)
                 for above in _above(path):
                     fresh.setdefault(above, self._pinned[above])
 
@@ -246,6 +247,13 @@ def _described(found: listing.Found, before: _Pinned | None, owners: Owners) -> 
     with syscalls.translated(found.path):
         content = digest.of(found.fd, found.status.st_size)
     return _Pinned(owners.describe(found.path, found.status, content), found)
+
+
+def _looked_at_again(pinned: _Pinned, owners: Owners) -> _Pinned:
+    if pinned.found.fd < 0:
+        return pinned
+    status = os.fstat(pinned.found.fd)
+    return _described(dataclasses.replace(pinned.found, status=status), pinned, owners)
 
 
 def _is_unchanged(before: os.stat_result, now: os.stat_result) -> bool:

@@ -73,16 +73,19 @@ class Movers:
         """End the move at its next safe point; harmless if there is none."""
         with self._lock:
             self._aborted.add(migration.key)
-        try:
-            self._hypervisor.abort(migration.instance)
-        except errors.Error as e:
-            LOG.warning("%s cannot be aborted now: %s", migration, e.sentence)
+        self._end(migration)
 
     def force_complete(self, migration: Migration) -> None:
         try:
             self._hypervisor.force_complete(migration.instance)
         except errors.Error as e:
             LOG.warning("%s cannot be forced to complete now: %s", migration, e.sentence)
+
+    def _end(self, migration: Migration) -> None:
+        try:
+            self._hypervisor.abort(migration.instance)
+        except errors.Error as e:
+            LOG.warning("%s cannot be aborted now: %s", migration, e.sentence)
 
     def _run(self, migration: Migration, order: MoveOrder) -> None:
         end: dict[str, ty.Any]
@@ -103,6 +106,7 @@ class Movers:
         if self._slots is None:
             return self._attempts(migration, order)
         while not self._slots.acquire(timeout=1):
+            self._check_wanted(migration)
             if self._shutdown.is_set():
                 raise errors.MoveInterrupted(instance=migration.instance, reason="shutdown")
         try:
@@ -117,16 +121,21 @@ class Movers:
                 "memory_bytes": result.memory_bytes} if result is not None else {}
 
     def _attempt(self, migration: Migration, order: MoveOrder) -> ty.Any:
-        if migration.key in self._aborted:
-            raise errors.MoveRefused(instance=migration.instance, reason="it was aborted", fix="")
+        self._check_wanted(migration)
         try:
             return self._hypervisor.move(migration.instance, order,
-                                         lambda p: self._keep(migration.key, p))
+                                         lambda p: self._keep(migration, p))
         except errors.Transient:
             if self._hypervisor.state(migration.instance) is GuestState.RUNNING:
                 raise
             return None  # it is on its way or gone: asking both hosts will tell
 
-    def _keep(self, key: str, progress: Progress) -> None:
+    def _check_wanted(self, migration: Migration) -> None:
+        if migration.key in self._aborted:
+            raise errors.MoveRefused(instance=migration.instance, reason="it was aborted", fix="")
+
+    def _keep(self, migration: Migration, progress: Progress) -> None:
         with self._lock:
-            self._progress[key] = progress
+            self._progress[migration.key] = progress
+        if migration.key in self._aborted:  # asked for before libvirt had a job to end
+            self._end(migration)

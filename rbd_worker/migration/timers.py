@@ -26,6 +26,8 @@ class Timers:
             number = next(self._numbers)
             self._current[key] = (number, action)
             heapq.heappush(self._heap, (time.monotonic() + seconds, number, key))
+            if len(self._heap) > 2 * len(self._current) + 64:
+                self._drop_replaced()
             self._condition.notify()
 
     def cancel(self, key: ty.Hashable) -> None:
@@ -46,6 +48,11 @@ class Timers:
                     return
             if action is not None:
                 action()
+
+    def _drop_replaced(self) -> None:
+        self._heap = [entry for entry in self._heap
+                      if self._current.get(entry[2], (None, None))[0] == entry[1]]
+        heapq.heapify(self._heap)
 
     def _due(self) -> ty.Callable[[], None] | None:
         """Wait for the next timer; None where there is nothing to do yet."""

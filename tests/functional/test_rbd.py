@@ -77,12 +77,10 @@ def test_asking_adds_no_watcher(lab: labs.Lab, store: ImageStore) -> None:
 
 def test_the_watchers_follow_a_guest_that_moves(lab: labs.Lab, store: ImageStore) -> None:
     here, there = lab.host("node1"), lab.host("node2")
-    guest = lab.define_guest(here, busy=True)
+    guest = lab.define_guest(here)
     guest.directory(there).mkdir()
-    guest.wait_for_console(here)
     seen = [store.watchers(image_of(guest))]
-    moving = threading.Thread(target=guest.migrate, args=(here, there, "--bandwidth", "20",
-                                                          "--timeout", "2"))
+    moving = threading.Thread(target=guest.migrate, args=(here, there))
     moving.start()
     while moving.is_alive():
         watchers = store.watchers(image_of(guest))

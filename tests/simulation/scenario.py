@@ -136,6 +136,8 @@ class Scenario:
                 yield f"{host.name} has_directory={host.has_directory(INSTANCE)}"
 
     def _bytes(self) -> ty.Iterator[str]:
+        if self.world.unwatched_removals:
+            return  # Nova alone loses what is in a directory, as it does without a worker
         kept = self._kept()
         for name, content in worlds.FILES.items():
             if content not in kept.values():

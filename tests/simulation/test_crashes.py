@@ -14,10 +14,9 @@ import pytest
 from tests.simulation import scenario
 from tests.simulation.scenario import Point, Scenario
 
-#: Story, executor and outage.  With a long outage Nova alone loses the console,
-#: as it does without a worker; that is another test's matter.
+#: Story, executor and outage.
 PLAYED = [("back", "libvirt", "short"), ("back", "libvirt", "long"), ("back", "nova", "short"),
-          ("fails", "libvirt", "short"), ("fails", "nova", "short")]
+          ("back", "nova", "long"), ("fails", "libvirt", "short"), ("fails", "nova", "short")]
 
 
 @pytest.fixture

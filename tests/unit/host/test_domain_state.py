@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """libvirt's state, reason and job, as libvirt 9.0 gave them on both hosts of real moves."""
 
+import typing as ty
+
 import libvirt
 import pytest
 
-from rbd_worker.host.domain_state import Job, guest_state
+from rbd_worker.host.domain_state import Job, guest_state, job_of, state_of
 from rbd_worker.model import GuestState
 
 #: libvirt's numbers (libvirt-domain.h), written out.
@@ -65,3 +67,59 @@ def test_the_numbers_above_are_libvirts():
             libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_CRASHED,
             libvirt.VIR_DOMAIN_PMSUSPENDED) == (
                 RUNNING, PAUSED, SHUTDOWN, SHUTOFF, CRASHED, PMSUSPENDED)
+
+
+class Domain:
+    """A domain that answers by a script: each look takes the next pair of job and state."""
+
+    def __init__(self, *looks: tuple[int | str, tuple[int, int]]) -> None:
+        self._looks = list(looks)
+
+    def _job(self) -> int:
+        """The operation of the job (virDomainJobOperation), 0 for no job."""
+        job = self._looks[0][0]
+        if isinstance(job, str):
+            error = libvirt.libvirtError(job)
+            error.err = (int(job), 10, "said no", 2, None, None, None, -1, -1)
+            raise error
+        return job
+
+    def jobInfo(self) -> list[int]:
+        return [2 if self._job() else 0]
+
+    def jobStats(self) -> dict[str, ty.Any]:
+        return {"type": 2, "operation": self._job()}
+
+    def state(self) -> list[int]:
+        look = self._looks.pop(0) if len(self._looks) > 1 else self._looks[0]
+        return list(look[1])
+
+
+@pytest.mark.parametrize(("answer", "job"), [
+    (0, Job.NONE), (1, Job.OTHER), (4, Job.INCOMING), (5, Job.OUTGOING), (6, Job.OTHER),
+    ("84", Job.INCOMING),   # statistics of a migration are on its source only
+    ("55", Job.NONE),       # not running
+    ("3", Job.NONE),        # a driver without jobs
+])
+def test_a_job_is_known_by_its_operation_or_by_libvirts_refusal(answer: int | str, job: Job):
+    assert job_of(Domain((answer, (RUNNING, 1)))) is job
+
+
+@pytest.mark.parametrize("code", ["1", "38", "42", "68"])
+def test_what_libvirt_cannot_tell_of_a_job_is_not_no_job(code: str):
+    with pytest.raises(libvirt.libvirtError):
+        job_of(Domain((code, (RUNNING, 1))))
+
+
+def test_a_job_that_ended_between_the_two_questions_is_not_an_open_end():
+    """Asked for its job just before it began, for its state just before it ended."""
+    assert state_of(Domain((0, (PAUSED, 2)), (0, (RUNNING, 2)))) is GuestState.RUNNING
+    assert state_of(Domain((0, (PAUSED, 2)), (5, (PAUSED, 2)))) is GuestState.OUTGOING
+
+
+def test_an_end_that_stays_open_is_one():
+    assert state_of(Domain((0, (PAUSED, 2)), (0, (PAUSED, 2)))) is GuestState.OUTGOING
+
+
+def test_a_guest_that_was_just_resumed_here_is_still_received():
+    assert state_of(Domain(("84", (RUNNING, 2)))) is GuestState.INCOMING

@@ -3,9 +3,11 @@
 
 import pathlib
 
+import libvirt
 import pytest
 
 from rbd_worker import errors
+from rbd_worker.host import connection as connections
 from rbd_worker.host.hypervisor import Hypervisor, MoveOrder
 from rbd_worker.model import GuestState, RbdImage
 from tests.unit.host import libvirt_node, libvirt_settings
@@ -69,6 +71,35 @@ def test_a_libvirt_that_is_not_there_is_unavailable_and_never_an_absent_guest(
         assert uri in str(caught.value)
 
 
+class Refusing(connections.Connection):
+    """A libvirt that answers every question with one error."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__("qemu:///system", 5.0)
+        self._code = code
+
+    def ask(self, question):
+        return question(self)
+
+    def __getattr__(self, name: str):
+        error = libvirt.libvirtError("said no")
+        error.err = (self._code, 10, "said no", 2, None, None, None, -1, -1)
+
+        def refuse(*arguments: object):
+            raise error
+        return refuse
+
+
+#: NO_DOMAIN (42) is the only one that means absent (virterror.h).
+@pytest.mark.parametrize("code", [1, 9, 38, 39, 55, 68, 88])
+def test_no_other_error_of_libvirt_means_an_absent_guest(here: Hypervisor, code: int):
+    here.connection = Refusing(code)
+    for question in (here.state, here.has_job, here.images, here.abort, here.force_complete,
+                     lambda _: here.domains()):
+        with pytest.raises(errors.HypervisorUnavailable, match=f"code {code}"):
+            question(RUNNING)
+
+
 def test_a_closed_adapter_refuses_and_does_not_connect_again(here: Hypervisor):
     assert here.state(RUNNING) is GuestState.RUNNING
     here.close()
@@ -99,3 +130,4 @@ def test_options_that_contradict_each_other_end_the_start():
                                      live_migration_permit_post_copy=True)
     with pytest.raises(errors.BadConfiguration, match="live_migration_tunnelled"):
         Hypervisor(settings, "node1", 5.0)
+    Hypervisor(settings, "node1", 5.0, moves=False)  # Nova moves: its business

@@ -35,6 +35,7 @@ class StandIn:
         self.failure: int | None = None
         self.downtime_failures = 0
         self.is_closed = False
+        self.figures_delay = 0.0
         self._completed: ty.Any = None
 
     # the connection
@@ -61,7 +62,9 @@ class StandIn:
         assert self.over.wait(10)
         if self.failure is not None:
             raise error(self.failure)
-        self._completed(self, self, FIGURES, None)
+        timer = threading.Timer(self.figures_delay, self._completed, (self, self, FIGURES, None))
+        timer.daemon = True
+        timer.start()
 
     def jobStats(self) -> dict[str, int]:
         return {"type": 2, "memory_total": 100, "memory_processed": 40, "memory_remaining": 60,
@@ -216,8 +219,36 @@ def test_force_complete_starts_post_copy_where_that_is_permitted_once():
 def test_force_complete_pauses_the_guest_otherwise():
     running = Running(**SHORT, live_migration_timeout_action="force_complete").start()
     running.until(lambda: running.libvirtd.count("suspend") == 1)
+    time.sleep(0.1)
     running.end()
+    assert running.libvirtd.count("suspend") == 1
     assert running.libvirtd.count("post-copy") == running.libvirtd.count("abort") == 0
+
+
+def test_a_post_copy_that_an_operator_started_is_not_aborted():
+    running = Running(**SHORT)
+    running.libvirtd.at = PAUSED_POSTCOPY
+    running.start()
+    time.sleep(0.3)
+    running.end()
+    assert running.error is None
+    assert running.libvirtd.count("abort") == running.libvirtd.count("downtime") == 0
+
+
+def test_figures_that_come_a_little_after_the_end_are_told_too():
+    running = Running()
+    running.libvirtd.figures_delay = 0.05
+    running.start()
+    running.end()
+    assert running.result is not None and running.result.downtime_ms == 34
+
+
+def test_figures_that_never_come_are_not_waited_for():
+    running = Running()
+    running.libvirtd.figures_delay = 5.0
+    running.start()
+    running.end()
+    assert running.error is None and running.result is None
 
 
 def test_no_time_limit_is_no_time_limit():

@@ -37,17 +37,19 @@ def _peers(answer: object) -> tuple[Peers, Answering]:
 
 
 def _testimony(**changes: ty.Any) -> payloads.Testimony:
-    return payloads.Testimony(**{"host": "node02", "instance": GUEST, "state": "running"} | changes)
+    fields = {"host": "node02", "instance": GUEST, "state": "running"} | changes
+    return payloads.Testimony(**fields)
 
+
+_REQUEST: ty.Any = None  # these only pass it on
 
 CALLS: dict[str, ty.Callable[[Peers], object]] = {
     "describe": lambda peers: peers.describe("node02"),
-    "pre_live_migration": lambda peers: peers.pre_live_migration("node02", ty.cast(ty.Any, None)),
-    "read_chunk": lambda peers: peers.read_chunk("node02", ty.cast(ty.Any, None)),
-    "post_live_migration": lambda peers: peers.post_live_migration("node02", ty.cast(ty.Any, None)),
-    "rollback_live_migration": lambda peers: peers.rollback_live_migration(
-        "node02", ty.cast(ty.Any, None)),
-    "look_again": lambda peers: peers.look_again("node02", ty.cast(ty.Any, None)),
+    "pre_live_migration": lambda peers: peers.pre_live_migration("node02", _REQUEST),
+    "read_chunk": lambda peers: peers.read_chunk("node02", _REQUEST),
+    "post_live_migration": lambda peers: peers.post_live_migration("node02", _REQUEST),
+    "rollback_live_migration": lambda peers: peers.rollback_live_migration("node02", _REQUEST),
+    "look_again": lambda peers: peers.look_again("node02", _REQUEST),
     "testify": lambda peers: peers.testify("node02", GUEST),
 }
 

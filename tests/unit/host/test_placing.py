@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 import os
 import pathlib
+import typing as ty
 
 import pytest
 
 from rbd_worker import errors
-from rbd_worker.host import staging
+from rbd_worker.host import staging, syscalls
 from rpcapi.payloads import FileEntry
 from tests.unit.host.entries import ROOT, directory_of, entry_of
 from tests.unit.host.test_digest import plainly
@@ -79,6 +80,34 @@ def test_placing_again_after_a_kill_gives_the_same_answer(
     again = staging.Staging(destination.directories, UUID)
     assert place(destination, again, entries) == first
     assert snapshot(destination.path / UUID) == before
+
+
+def test_placing_needs_no_staged_copy_of_what_stands_there(
+        destination: Host, area: staging.Staging) -> None:
+    destination.make()
+    entries = (directory_of("sub"), entry_of("sub/a", b"a"))
+    first = place(destination, area, entries)
+    area.drop()
+    with destination.pin() as directory:
+        assert area.place(directory, entries, {}) == first
+
+
+def test_a_file_that_the_guest_changes_at_the_last_moment_stays(
+        destination: Host, area: staging.Staging, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = destination.make(ours=b"first") / "ours"
+    honest = syscalls.exchange
+    written: list[bytes] = []
+
+    def changes_first(*arguments: ty.Any) -> None:
+        if not written:
+            written.append(b"the guest's")
+            file.write_bytes(written[0])
+        honest(*arguments)
+
+    monkeypatch.setattr(syscalls, "exchange", changes_first)
+    result = place(destination, area, (entry_of("ours", b"second"),), {"ours": plainly(b"first")})
+    assert written and result == staging.Placed({}, ("ours",))
+    assert file.read_bytes() == b"the guest's"
 
 
 def test_what_is_neither_staged_nor_standing_has_to_be_told_again(

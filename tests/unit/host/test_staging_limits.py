@@ -8,7 +8,7 @@ import pytest
 
 from rbd_worker import errors
 from rbd_worker.host import staging
-from tests.unit.host.entries import ROOT, Pull, entry_of, staged
+from tests.unit.host.entries import ROOT, Pull, directory_of, entry_of, staged
 from tests.unit.host.trees import (
     NOBODY,
     UUID,
@@ -68,10 +68,9 @@ def test_what_was_announced_is_compared_with_the_free_space_first(tmp_path: path
     with small_disk(tmp_path / "disk", "2m"):
         host = Host(tmp_path / "disk" / "instances")
         area = staging.Staging(host.directories, UUID)
-        entries = (entry_of("a", b"x" * 1000), entry_of("b", b"y" * (3 << 20)))
+        entries = (entry_of("a", b"x" * 1000, inline=None), entry_of("b", b"y" * (3 << 20)))
         with pytest.raises(errors.NoSpace):
             area.ensure(ROOT, entries, never)
-        assert not (staged(host) / "tree" / "a").exists()
 
 
 @needs_root
@@ -84,3 +83,20 @@ def test_no_permission_is_told(tmp_path: pathlib.Path) -> None:
             as_nobody(lambda: area.ensure(ROOT, (entry_of("a", b"x"),), never))
 
 
+@needs_root
+def test_directories_that_cannot_be_entered_are_staged_all_the_same() -> None:
+    with world_readable() as path:
+        host = Host(path / "instances")
+        os.chown(host.path, NOBODY, NOBODY)
+        entries = (directory_of("a", mode=0o600, uid=NOBODY, gid=NOBODY),
+                   directory_of("a/b", mode=0o500, uid=NOBODY, gid=NOBODY),
+                   entry_of("a/b/c", b"x", uid=NOBODY, gid=NOBODY))
+
+        def stage_twice() -> None:
+            for _ in range(2):
+                staging.Staging(host.directories, UUID).ensure(ROOT, entries, never)
+
+        as_nobody(stage_twice)
+        inner = host.path / ".rbd-worker" / "staging" / UUID / "tree" / "a" / "b"
+        assert (oct(inner.parent.stat().st_mode), oct(inner.stat().st_mode)) == (
+            "0o40600", "0o40500")

@@ -4,6 +4,7 @@ import pathlib
 import re
 import threading
 import time
+import typing as ty
 
 import pytest
 
@@ -67,9 +68,10 @@ def test_a_directory_that_took_the_name_since_it_was_judged_stays(
     host.make(console_log=b"judged")
     with host.pin() as pinned:
         os.rename(host.path / UUID, host.path / f"{UUID}_del")
-        host.make(console_log=b"another")
+        before = host.make(console_log=b"another").stat()
         with pytest.raises(errors.DirectoryChanged):
             bin_.take(pinned, evidence(), "m")
+    assert (host.path / UUID).stat().st_ctime_ns == before.st_ctime_ns  # it was never moved
     assert (host.path / UUID / "console.log").read_bytes() == b"another"
     assert in_trash(host) == []
 
@@ -85,6 +87,33 @@ def test_a_name_that_is_gone_or_a_link_is_not_taken(host: Host, bin_: trash.Tras
             bin_.take(pinned, evidence(), "m")
     assert os.readlink(host.path / UUID) == OTHER
     assert in_trash(host) == []
+
+
+def test_a_directory_that_cannot_be_put_back_can_be_restored_by_hand(
+        host: Host, bin_: trash.Trash, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.make(console_log=b"judged")
+    honest = syscalls.rename_noreplace
+    calls: list[str] = []
+
+    def swapped_around(name: str, *others: ty.Any) -> None:
+        calls.append(name)
+        if len(calls) == 1:  # the rename into the trash
+            os.rename(host.path / UUID, host.path / "aside")
+            host.make(console_log=b"swapped in")
+            honest(name, *others)
+            host.make(console_log=b"a third one")
+        else:
+            honest(name, *others)
+
+    monkeypatch.setattr(syscalls, "rename_noreplace", swapped_around)
+    with host.pin() as pinned, pytest.raises(errors.DirectoryChanged, match="swapped twice"):
+        bin_.take(pinned, evidence(), "m")
+    assert (host.path / UUID / "console.log").read_bytes() == b"a third one"
+    (item,) = bin_.list()
+    assert item.migration == "m"
+    os.rename(host.path / UUID, host.path / "third")
+    bin_.restore(item.id)
+    assert (host.path / UUID / "console.log").read_bytes() == b"swapped in"
 
 
 def test_whoever_swaps_directories_meanwhile_loses_none(

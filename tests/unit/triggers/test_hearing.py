@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a heard message sets off, and what is durable when it may be acknowledged."""
 
-import json
 import logging
 import sqlite3
 import typing as ty
@@ -151,10 +150,10 @@ def test_no_table_of_the_journal_has_room_for_a_body() -> None:
     """Only listed fields: a column for a body or a token would be seen here."""
     db = sqlite3.connect(":memory:")
     db.executescript(journal_file._TABLES)
-    columns = {row[1] for (table,) in db.execute("SELECT name FROM sqlite_master WHERE type='table'")
+    tables = db.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+    columns = {row[1] for (table,) in tables
                for row in db.execute(f"PRAGMA table_info({table})")}
     assert columns == {
         "key", "role", "instance", "source", "destination", "executor", "request_id", "number",
         "opened", "phase", "outcome", "reason", "closed", "id", "at", "step", "state", "data",
         "unique_id", "origin"}
-    assert json.dumps(sorted(columns))
