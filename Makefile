@@ -43,6 +43,9 @@ lint: ## ruff and mypy --strict
 bench: setup ## Compare with rsync, tar and a bare consumer (root)
 	@$(VENV)/python -m tests.benchmarks
 
+chaos: setup ## Kill parts at random moments while guests move; ARGS="--rounds 20 --seed 1" (root)
+	@$(VENV)/python -m tests.chaos $(ARGS)
+
 lab-up: ## Start the lab, or say that it runs (root)
 	@$(SETUP) build lab
 	@$(LAB) up

@@ -12,7 +12,9 @@
 _XTRACE_RBD_WORKER=$(set +o | grep xtrace)
 set +o xtrace
 
+# shellcheck source=devstack/lib/rbd-worker
 source "$RBD_WORKER_DIR/devstack/lib/rbd-worker"
+# shellcheck source=devstack/lib/libvirt-listener
 source "$RBD_WORKER_DIR/devstack/lib/libvirt-listener"
 
 if is_service_enabled rbd-worker; then
@@ -45,11 +47,11 @@ if is_service_enabled rbd-worker; then
             ;;
         "unstack ")
             rbd_worker_stop
-            libvirt_listener_remove
+            libvirt_listener_close
             ;;
         "clean ")
             rbd_worker_clean
-            libvirt_listener_remove
+            libvirt_listener_clean
             ;;
     esac
 fi

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The running gate as one object: everything that a scenario asks of it."""
 
+import contextlib
 import dataclasses
 import pathlib
+import re
 import time
 import typing as ty
 
@@ -74,9 +76,12 @@ class Cloud:
         return self.migrations(uuid)[-1]
 
     def abort(self, uuid: str) -> None:
-        """Abort the migration that runs."""
-        number = self.migrations(uuid)[-1].number
-        self.api.call("DELETE", f"/servers/{uuid}/migrations/{number}")
+        """Abort the migration that runs.
+
+        :raises ApiError: none does.
+        """
+        for migration in self.migrations(uuid)[-1:]:
+            self.api.call("DELETE", f"/servers/{uuid}/migrations/{migration.number}")
 
     def force_complete(self, uuid: str) -> None:
         number = self.migrations(uuid)[-1].number
@@ -199,21 +204,27 @@ class Cloud:
 
     # -- faults -----------------------------------------------------------------------
 
-    def inject(self, pattern: str) -> None:
-        """Have the stand-ins answer 503 to each ``METHOD PATH`` that matches."""
-        self.lab.controller.write(services.FAULT_FILE, pattern)
+    def inject(self, host: Host, request: str) -> None:
+        """Have the stand-ins answer 503 to that host.
+
+        :param request: a regular expression for ``METHOD PATH``.
+        """
+        self.lab.controller.write(services.FAULT_FILE, f"^{re.escape(host.address)} {request}")
 
     def end_fault(self) -> None:
         (self.lab.controller.root / services.FAULT_FILE.lstrip("/")).unlink(missing_ok=True)
 
     def remove_all(self) -> None:
-        """Delete every server and what scenarios may have left of it on the hosts."""
+        """Delete every server, whatever state it is in."""
         self.end_fault()
         for uuid in self.api.servers():
-            try:
-                self.delete(uuid)
-            except (ApiError, TookTooLong):
-                self.guest(uuid).destroy()
+            with contextlib.suppress(ApiError):  # none is under way
+                self.abort(uuid)
+            self.api.action(uuid, {"os-resetState": {"state": "error"}})
+            self.api.call("DELETE", f"/servers/{uuid}")
+            self._wait(lambda uuid=uuid: uuid not in self.api.servers(),  # type: ignore[misc]
+                       f"the end of {uuid}")
+            self.guest(uuid).destroy()
 
 
 __all__ = ["Cloud"]

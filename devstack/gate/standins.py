@@ -4,7 +4,7 @@
 ``standins.py SETTINGS`` runs in Nova's environment, inside the controller.
 Everybody is the same administrator, there are two images and no networks.
 While the settings' fault file holds a regular expression, requests whose
-``METHOD PATH`` it matches are answered with 503.
+``ADDRESS METHOD PATH`` it matches are answered with 503.
 """
 
 import collections.abc
@@ -99,7 +99,7 @@ class StandIns:
     def __call__(self, environ: Json, start: ty.Callable[..., object],
                  ) -> collections.abc.Iterable[bytes]:
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
-        status, body = self._answer(method, path)
+        status, body = self._answer(environ["REMOTE_ADDR"], method, path)
         print(method, path, environ.get("QUERY_STRING", ""), status, flush=True)
         data = json.dumps(body).encode()
         headers = [("Content-Type", "application/json"), ("Content-Length", str(len(data)))]
@@ -108,8 +108,8 @@ class StandIns:
         start(status, headers)
         return [data]
 
-    def _answer(self, method: str, path: str) -> Answer:
-        if self._is_faulty(f"{method} {path}"):
+    def _answer(self, address: str, method: str, path: str) -> Answer:
+        if self._is_faulty(f"{address} {method} {path}"):
             return "503 Service Unavailable", {"NeutronError": {
                 "type": "ServiceUnavailable", "message": "asked for by the gate", "detail": ""}}
         service, _, rest = path.lstrip("/").partition("/")

@@ -14,7 +14,6 @@ it about any guest.
 
 import dataclasses
 import logging
-import time
 import typing as ty
 
 from rbd_worker import conf, errors
@@ -46,19 +45,16 @@ class Arrivals:
 
     :param tasks_of: an instance's open tasks.
     :param refuse: keeps a refusal for the operator: where it came from, and why.
-    :param clock: monotonic.
     """
 
     def __init__(self, settings: conf.Settings, directories: instances.Instances,
                  known_secrets: secrets.Secrets, tasks_of: ty.Callable[[str], list[Task]],
-                 refuse: ty.Callable[[str, str], None],
-                 clock: ty.Callable[[], float] = time.monotonic) -> None:
+                 refuse: ty.Callable[[str, str], None]) -> None:
         self._settings = settings
         self._directories = directories
         self._secrets = known_secrets
         self._tasks_of = tasks_of
         self._refuse = refuse
-        self._clock = clock
         self._names: dict[str, frozenset[str]] = {}
 
     def refresh(self) -> None:
@@ -72,11 +68,13 @@ class Arrivals:
             except errors.Error as e:
                 LOG.debug("for arriving guests of client.%s: %s", ceph.user, e.sentence)
 
-    def answer(self, xml: bytes, deadline: float) -> Answer:
+    def answer(self, xml: bytes, is_awaited: ty.Callable[[], bool]) -> Answer:
         """Decide about one arriving guest.
 
         :param xml: of a domain, from another host.
-        :param deadline: of the clock; afterwards nobody waits, so nothing is begun.
+        :param is_awaited: whether the hook still waits.  Once it does not, the guest
+            has come in or has failed, and a directory made now would only be in
+            the way of its next attempt (``DestinationDiskExists``).
         """
         try:
             guest = arriving_xml.read(xml)
@@ -91,7 +89,7 @@ class Arrivals:
         if refusal:
             self._keep_refusal(guest, task, refusal)
             return Answer(refusal=refusal)
-        if self._clock() >= deadline:
+        if not is_awaited():
             LOG.warning("[instance: %s] arrives before this worker could answer", guest.uuid)
             return Answer()
         self._tried("directory", guest, lambda: self._ensure_directory(guest, task))

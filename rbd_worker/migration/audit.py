@@ -77,8 +77,9 @@ class Audit:
     # -- the audit -------------------------------------------------------------------
 
     def run(self, act: bool) -> Report:
-        """Look at every directory; with ``act`` (and ``audit_action`` trash) remove what is proven twice.
+        """Look at every directory; with ``act`` remove what is proven twice.
 
+        :param act: done only where ``audit_action`` is ``trash``.
         :raises errors.Error: nothing could be judged, nothing was removed.
         """
         act = act and self._settings.audit_acts

@@ -14,6 +14,7 @@ import contextlib
 import logging
 import os
 import pathlib
+import select
 import socket
 import struct
 import threading
@@ -26,7 +27,7 @@ from rbd_worker.version import VERSION
 
 LOG = logging.getLogger(__name__)
 
-Answering: ty.TypeAlias = ty.Callable[[bytes, float], Answer]
+Answering: ty.TypeAlias = ty.Callable[[bytes, ty.Callable[[], bool]], Answer]
 
 #: More at a time wait in the kernel; guests do not arrive in crowds.
 MAX_ASKERS = 16
@@ -44,7 +45,8 @@ class HookSocket:
 
     :param path: of the socket; its directory exists, or is made for the worker alone.
     :param seconds: for one question and its answer.
-    :param answer: called with the XML and the deadline (monotonic), from a thread of its own.
+    :param answer: called from a thread of its own with the XML, and with what tells whether
+        the hook still waits.
     """
 
     def __init__(self, path: str, seconds: float, answer: Answering) -> None:
@@ -138,7 +140,7 @@ class HookSocket:
             reply = f"pass {VERSION} {self._last_asked:.3f}\n".encode()
         else:
             self._last_asked = time.time()
-            reply = _reply(self._answer(xml, deadline))
+            reply = _reply(self._answer(xml, lambda: _is_awaited(connection, deadline)))
         connection.settimeout(_left(deadline))
         connection.sendall(reply)
 
@@ -175,6 +177,18 @@ def _received(connection: socket.socket, deadline: float) -> bytes:
     if not piece:
         raise _NoQuestion("it ended too early")
     return piece
+
+
+def _is_awaited(connection: socket.socket, deadline: float) -> bool:
+    """The hook's own time began earlier than the deadline's: it may have left already.
+
+    So it has above all where this worker was stopped or starved meanwhile.
+    """
+    if time.monotonic() >= deadline:
+        return False
+    poll = select.poll()
+    poll.register(connection, 0)  # a hang-up is always told
+    return not poll.poll(0)
 
 
 def _reply(answer: Answer) -> bytes:

