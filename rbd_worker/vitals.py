@@ -4,7 +4,8 @@
 A thread lives or it has ended; nobody restarts one here.  A pool is harder:
 busy is not stuck.  Migrations that wait for a slow peer may fill every thread
 for minutes, and that is no reason to kill the worker.  What counts is that
-work waits in the queue and none has ended for a long time.
+work waits in the queue and no thread has come back for any of it for a long
+time.
 """
 
 import collections.abc
@@ -50,21 +51,15 @@ class WatchedPool(concurrent.futures.ThreadPoolExecutor):
             raise
 
     def stuck_for(self) -> float:
-        """Seconds since anything began or ended while work waits; 0 where none waits."""
+        """Seconds since work was last taken up while some waits; 0 where none waits."""
         with self._counting:
             return self._clock() - self._moved if self._waiting else 0.0
 
     def _counted(self, call: ty.Callable[[], T]) -> T:
-        self._count(-1)
-        try:
-            return call()
-        finally:
-            self._count(0)
-
-    def _count(self, change: int) -> None:
         with self._counting:
-            self._waiting += change
+            self._waiting -= 1
             self._moved = self._clock()
+        return call()
 
 
 def missing_threads(names: collections.abc.Iterable[str]) -> list[str]:

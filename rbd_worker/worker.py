@@ -76,7 +76,8 @@ class Worker:
         self._broker = broker_settings
         self.journal = journal.Journal(settings.state_directory)
         self.hypervisor = hypervisor or hypervisors.Hypervisor(
-            settings.libvirt, settings.host, settings.libvirt_timeout)
+            settings.libvirt, settings.host, settings.libvirt_timeout,
+            moves=settings.executor is Executor.LIBVIRT)
         self.images = images or rbd.ImageStore(settings.ceph, settings.ceph_timeout)
         self._pool = vitals.WatchedPool(settings.workers, "plan")
         self.coordinator = coordinator.Coordinator(self._ports(transport), self._pool)
@@ -180,7 +181,7 @@ class Worker:
             return f"the thread {missing[0]} has ended"
         stuck = self._pool.stuck_for()
         if stuck > vitals.STUCK_SECONDS:
-            return f"no step of any migration has ended for {stuck:.0f} seconds"
+            return f"every thread for migrations has been busy for {stuck:.0f} seconds"
         self.coordinator.tasks()  # a lock that nobody gives back shows as no answer here
         return None
 

@@ -18,7 +18,7 @@ import oslo_messaging
 from oslo_config import cfg
 
 import rpcapi
-from rpcapi import errors, payloads
+from rpcapi import errors, fields, payloads
 
 #: Seconds without a sign of life after which a peer counts as gone.
 MONITOR_SECONDS = 5
@@ -36,7 +36,7 @@ _ANSWERS = (errors.PeerRefused, errors.PeerBusy, errors.PeerUndecided)
 #: The server's complaints, as class names where they come from another process.
 _UNKNOWN_THERE = ("UnsupportedVersion", "NoSuchMethod")
 
-P = ty.TypeVar("P", bound=payloads.Payload)
+P = ty.TypeVar("P", bound=fields.Payload)
 
 
 class Unreachable(Exception):
@@ -51,7 +51,7 @@ class Client:
     """Calls the worker of another host.
 
     Thread-safe.  Raises :class:`Unreachable`, :class:`TooNew`, the classes of
-    :mod:`rpcapi.errors`, and :class:`payloads.BadPayload` for an answer that
+    :mod:`rpcapi.errors`, and :class:`fields.BadPayload` for an answer that
     breaks the contract.
 
     :param transport: from ``oslo_messaging.get_rpc_transport`` with
@@ -122,7 +122,7 @@ class Client:
                 {}, "holding", request=report.to_wire())
 
     def _call(self, host: str, method: str, reply: type[P], seconds: float,
-              request: payloads.Payload | None = None, version: str = "1.0") -> P:
+              request: fields.Payload | None = None, version: str = "1.0") -> P:
         if not self._client.can_send_version(version):
             raise TooNew(f"{method} needs {version}, which the version cap forbids")
         prepared = self._client.prepare(

@@ -23,6 +23,7 @@ from rbd_worker.model import GuestState
 from rbd_worker.triggers import hearing, peer_server
 from rpcapi import payloads
 from tests import fakes
+from tests import timeline as timelines
 
 #: Content of a guest's directory on its first host, apart from its console.
 FILES = {"disk.info": b'{"/disk": "raw"}', "disk.config": b"\x00config" * 1000,
@@ -47,17 +48,17 @@ class Worker:
 
     def __init__(self, host: "Host") -> None:
         world, timeline = host.world, host.world.timeline
-        self.life = life = fakes.Life(host.name)
-        self.journal = fakes.WatchedJournal(
+        self.life = life = timelines.Life(host.name)
+        self.journal = timelines.WatchedJournal(
             pathlib.Path(host.settings.state_directory), timeline, life)
         life.kills_at = host.kills_at
-        guests = ty.cast(ty.Any, fakes.Mortal(life, host.libvirt))
-        images = ty.cast(ty.Any, fakes.Mortal(life, host.ceph))
-        others = peers.Peers(ty.cast(ty.Any, fakes.Mortal(
+        guests = ty.cast(ty.Any, timelines.Mortal(life, host.libvirt))
+        images = ty.cast(ty.Any, timelines.Mortal(life, host.ceph))
+        others = peers.Peers(ty.cast(ty.Any, timelines.Mortal(
             life, fakes.Client(world.bus, host.name))), host.name)
         directories = instances.of(host.settings)
-        self.shutdown = fakes.Shutdown(life, timeline)
-        movers = fakes.SteppingMovers(
+        self.shutdown = timelines.Shutdown(life, timeline)
+        movers = timelines.SteppingMovers(
             guests, host.settings.max_concurrent_live_migrations,
             host.settings.live_migration_retry_count, self.shutdown)
         movers.life, movers.timeline = life, timeline
@@ -70,8 +71,8 @@ class Worker:
             movers=movers, shutdown=self.shutdown,
             nova_consumers=lambda: host.nova_consumers, clock=timeline)
         self.coordinator = coordinator.Coordinator(
-            self.ports, ty.cast(ty.Any, fakes.Pool(life, timeline)),
-            ty.cast(ty.Any, fakes.Alarms(life, timeline)))
+            self.ports, ty.cast(ty.Any, timelines.Pool(life, timeline)),
+            ty.cast(ty.Any, timelines.Alarms(life, timeline)))
         self.hearing = hearing.Hearing(self.coordinator)
         self.desk = desk.Desk(self.coordinator)
         self.testimonies = testimony.Testimonies(
@@ -117,7 +118,7 @@ class Host:
             unheard, self._unheard = self._unheard, []
             for body in unheard:
                 self.hear(body)
-        except fakes.Killed:
+        except timelines.Killed:
             pass
         return worker
 
@@ -137,7 +138,7 @@ class Host:
             return
         try:
             self.worker.hearing.heard(body)
-        except fakes.Killed:
+        except timelines.Killed:
             self._unheard.append(body)
 
     def cast(self, message: dict[str, ty.Any]) -> None:
@@ -198,7 +199,7 @@ class World:
                  **changes: ty.Any) -> None:
         self.root = root
         self.executor = executor
-        self.timeline = fakes.Timeline()
+        self.timeline = timelines.Timeline()
         self.bus = fakes.Bus(self.timeline)
         self.fleet: dict[str, fakes.Libvirt] = {}
         self.addresses: dict[str, str] = {}

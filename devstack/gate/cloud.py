@@ -90,7 +90,8 @@ class Cloud:
 
     def evacuate(self, uuid: str, destination: str) -> None:
         """Rebuild the server elsewhere; its host's nova-compute must be known as down."""
-        self.api.action(uuid, {"evacuate": {"host": destination}})
+        # from 2.95 on the server would stay off until somebody starts it
+        self.api.action(uuid, {"evacuate": {"host": destination}}, microversion="2.94")
         self._wait(lambda: self._rests_on(uuid, destination), f"the evacuation of {uuid}")
 
     def migrate_cold(self, uuid: str, destination: str) -> None:
@@ -123,6 +124,11 @@ class Cloud:
 
     def unpause(self, uuid: str) -> None:
         self._do(uuid, "unpause", "ACTIVE")
+
+    def reboot_hard(self, uuid: str) -> None:
+        """Start it again from its disk, where Nova takes it to be."""
+        self.api.action(uuid, {"reboot": {"type": "HARD"}})
+        self.wait_status(uuid, "ACTIVE")
 
     def shelve(self, uuid: str) -> None:
         self._do(uuid, "shelve", "SHELVED")

@@ -88,6 +88,8 @@ def _default(lab: Lab, host: Host) -> Section:
         "compute_driver": "libvirt.LibvirtDriver",
         "vif_plugging_is_fatal": False, "vif_plugging_timeout": 0, "shutdown_timeout": 3,
         "osapi_compute_workers": 1, "report_interval": 5,
+        # what failed migrations leave booked in placement must not fill the hosts
+        "cpu_allocation_ratio": 100,
         # a shelved server stays on its host until an operator says otherwise
         "shelved_offload_time": -1}
 

@@ -2,7 +2,8 @@
 """Stand-ins for keystone, glance and neutron: just enough for an unmodified Nova.
 
 ``standins.py SETTINGS`` runs in Nova's environment, inside the controller.
-Everybody is the same administrator, there are two images and no networks.
+Everybody is the same administrator, there are two images (and those that Nova
+makes when a server is shelved) and no networks.
 While the settings' fault file holds a regular expression, requests whose
 ``ADDRESS METHOD PATH`` it matches are answered with 503.
 """
@@ -15,6 +16,7 @@ import pathlib
 import re
 import sys
 import typing as ty
+import uuid
 
 PROJECT, USER = "a" * 32, "b" * 32
 REGION = "one"
@@ -94,12 +96,15 @@ class StandIns:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._made: dict[str, Json] = {}
         self._base = f"http://{settings.address}:{settings.port}"
 
     def __call__(self, environ: Json, start: ty.Callable[..., object],
                  ) -> collections.abc.Iterable[bytes]:
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
-        status, body = self._answer(environ["REMOTE_ADDR"], method, path)
+        length = int(environ.get("CONTENT_LENGTH") or 0)
+        sent = environ["wsgi.input"].read(length) if length else b""
+        status, body = self._answer(environ["REMOTE_ADDR"], method, path, sent)
         print(method, path, environ.get("QUERY_STRING", ""), status, flush=True)
         data = json.dumps(body).encode()
         headers = [("Content-Type", "application/json"), ("Content-Length", str(len(data)))]
@@ -108,7 +113,7 @@ class StandIns:
         start(status, headers)
         return [data]
 
-    def _answer(self, address: str, method: str, path: str) -> Answer:
+    def _answer(self, address: str, method: str, path: str, sent: bytes) -> Answer:
         if self._is_faulty(f"{address} {method} {path}"):
             return "503 Service Unavailable", {"NeutronError": {
                 "type": "ServiceUnavailable", "message": "asked for by the gate", "detail": ""}}
@@ -118,7 +123,7 @@ class StandIns:
             case "identity":
                 return self._identity(method, rest)
             case "image":
-                return self._image(rest)
+                return self._image(method, rest, sent)
             case "network":
                 return self._network(method, rest)
         return NOT_FOUND, {}
@@ -147,15 +152,30 @@ class StandIns:
             return OK, {"project": valid["token"]["project"]}
         return OK, {"links": {}, rest.rpartition("/")[2]: []}
 
-    def _image(self, rest: str) -> Answer:
+    def _image(self, method: str, rest: str, sent: bytes) -> Answer:
         if rest in ("", "versions", "v2"):
-            return CHOICES, {"versions": [self._version("v2.9", "image/v2")]}
+            versions = {"versions": [self._version("v2.9", "image/v2")]}
+            return (OK if rest == "versions" else CHOICES), versions
         if rest == "v2/schemas/image":
             return OK, image_schema()
-        number = rest.removeprefix("v2/images/")
+        if (method, rest) == ("POST", "v2/images"):
+            return CREATED, self._make_image(json.loads(sent))
+        number, _, part = rest.removeprefix("v2/images/").partition("/")
         if number in self._settings.images:
             return OK, image(number, self._settings.images[number])
-        return NOT_FOUND, {"message": "no such image"}
+        if number not in self._made:
+            return NOT_FOUND, {"message": "no such image"}
+        if method == "DELETE":
+            return OK, self._made.pop(number)
+        if method == "PATCH" or part:  # its data, or where in Ceph they are
+            self._made[number]["status"] = "active"
+        return OK, self._made[number]
+
+    def _make_image(self, wanted: Json) -> Json:
+        number = str(uuid.uuid4())
+        self._made[number] = (image(number, {"name": "", "size": 0, "location": ""}) | wanted
+                              | {"id": number, "status": "queued", "locations": []})
+        return self._made[number]
 
     def _network(self, method: str, rest: str) -> Answer:
         rest = rest.removesuffix(".json")

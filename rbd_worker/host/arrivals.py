@@ -13,7 +13,7 @@ import zlib
 
 from rbd_worker import errors
 from rbd_worker.host.instances import Limits
-from rpcapi import payloads
+from rpcapi import fields
 from rpcapi.payloads import Chunk, FileEntry
 
 #: Uncompressed content of one message: the most that ``inline_kib`` allows anywhere.
@@ -82,7 +82,7 @@ def content_of(chunk: Chunk, entry: FileEntry, offset: int) -> bytes:
     """
     if chunk.offset != offset:
         raise _refused("a chunk is from another place than asked for")
-    data = unzipped(chunk.data, min(payloads.CHUNK_BYTES, entry.size - offset))
+    data = unzipped(chunk.data, min(fields.CHUNK_BYTES, entry.size - offset))
     if not offset + len(data) <= chunk.next <= entry.size:
         raise _refused("a chunk leads outside of its file")
     if chunk.next <= offset:

@@ -79,8 +79,11 @@ class Witnesses:
             state = self._hypervisor.state(instance)
         except errors.Error as e:
             return Fact("libvirt here", Verdict.UNKNOWN, str(e))
-        verdict = Verdict.YES if state is GuestState.ABSENT else Verdict.NO
-        return Fact("libvirt here", verdict, f"libvirt on this host says {state}")
+        if state is GuestState.ABSENT:
+            return Fact("libvirt here", Verdict.YES, f"libvirt on this host says {state}")
+        hint = (" (if it surely runs elsewhere, virsh undefine removes this definition)"
+                if state is GuestState.SHUTOFF else "")
+        return Fact("libvirt here", Verdict.NO, f"libvirt on this host says {state}{hint}")
 
     def _path(self, instance: str, testimony: payloads.Testimony) -> Fact:
         if testimony.sees_nonce:

@@ -8,7 +8,7 @@ import rpcapi
 from rbd_worker import errors
 from rpcapi import client as rpc_client
 from rpcapi import errors as peer_errors
-from rpcapi import payloads
+from rpcapi import fields, payloads
 
 
 class Peers:
@@ -98,5 +98,5 @@ def _translated(host: str) -> ty.Iterator[None]:
         raise errors.PeerUnreachable(host=host, reason=e) from e
     except peer_errors.PeerUndecided as e:
         raise errors.PeerUndecided(host=host, reason=e) from e
-    except payloads.BadPayload as e:
+    except fields.BadPayload as e:
         raise errors.PeerSaysNo(host=host, reason=f"its answer breaks the contract: {e}") from e

@@ -23,7 +23,7 @@ from rbd_worker import errors
 from rbd_worker.host import digest, listing, sparse, syscalls
 from rbd_worker.host.instances import Limits, PinnedDirectory
 from rbd_worker.host.owners import Owners
-from rpcapi import payloads
+from rpcapi import fields
 from rpcapi.payloads import Chunk, FileEntry
 
 #: The root of an instance that has no directory.
@@ -139,7 +139,7 @@ class PinnedFiles:
                                       reason=f"{path} has {size} bytes")
             end = offset
             if sparse.next_data(fd, offset, size) == offset:
-                end = min(offset + payloads.CHUNK_BYTES, size)
+                end = min(offset + fields.CHUNK_BYTES, size)
             data = sparse.read_exactly(fd, end - offset, offset)
             return Chunk(offset=offset, data=_zipped(data), next=sparse.next_data(fd, end, size))
 

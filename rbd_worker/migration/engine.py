@@ -74,7 +74,7 @@ def _forward(task: Task) -> Parked | None:
         task.attempts = 0
         LOG.debug("%s %s", task.migration, step.name)
     task.record(*finished)
-    task.close(Outcome.COMPLETED)
+    task.close(Outcome.COMPLETED, task.notes.get("advice", {}).get("sentence", ""))
     LOG.info("%s completed as %s", task.migration, task.migration.role)
     return None
 

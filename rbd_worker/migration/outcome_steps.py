@@ -38,6 +38,9 @@ def ensure_settled_at_source(task: Task) -> results.Result:
         return results.Wait(min(pause, 5), found.sentence)
     if found.place is Place.NOWHERE_KNOWN:
         raise errors.OutcomeUnknown(instance=migration.instance, reason=found.sentence)
+    if here is GuestState.SHUTOFF and _nova_may_take_it_as_moved(task):
+        return results.Wait(min(pause, 2), "the guest has died on its way; nova-compute is "
+                                           "given time to say what becomes of it")
     if found.place is Place.DESTINATION:
         task.note("settled", at=ports.clock(), place=found.place.value)
         return results.Done({"place": found.place.value, "sentence": found.sentence})
@@ -130,6 +133,20 @@ def _may_still_begin(task: Task) -> bool:
     if "guest_began_to_move" in task.notes:
         return False
     return task.ports.clock() < task.opened + task.ports.settings.prepare_timeout
+
+
+def _nova_may_take_it_as_moved(task: Task) -> bool:
+    """Executor nova: a guest that died while it moved is no guest that stays.
+
+    nova-compute takes the end of libvirt's job as a success: it then forgets the
+    guest here, removes its directory and records the destination as its host.
+    """
+    if not task.is_nova or "guest_began_to_move" not in task.notes:
+        return False
+    now = task.ports.clock()
+    if "guest_died" not in task.notes:
+        task.note("guest_died", at=now)
+    return bool(now < task.notes["guest_died"]["at"] + task.ports.settings.nova_cleanup_grace)
 
 
 def _why(task: Task, found: Settlement) -> str:

@@ -54,4 +54,5 @@ def settle(source: GuestState, destination: GuestState) -> Settlement:
     if source is _DEFINED and destination is GuestState.ABSENT:
         return Settlement(Place.SOURCE, f"the guest is shut off at the source: {said}")
     return Settlement(Place.NOWHERE_KNOWN,
-                      f"no host runs the guest and none alone defines it: {said}")
+                      "no host runs the guest and none alone defines it; once it is started "
+                      f"again (openstack server reboot --hard) this goes on by itself: {said}")

@@ -164,9 +164,24 @@ def ensure_source_removed(task: Task) -> results.Result:
             return results.Done({"removed": "nothing was left"})
         if task.is_nova and _nova_may_still_clean_up(task):
             return results.Wait(2, "nova-compute is given time to remove the directory")
-        item = proof.trash_when_proven(
-            task, directory, holder=migration.destination, asking_for=migration.key)
+        if task.is_nova:
+            _say_that_nova_has_not_finished(task)
+        try:
+            item = proof.trash_when_proven(
+                task, directory, holder=migration.destination, asking_for=migration.key)
+        except errors.NotProven as e:
+            if not _has_moved_on(task):
+                raise
+            LOG.warning("%s the guest has left %s since; its directory here is left to the "
+                        "audit", migration, migration.destination)
+            return results.Done({"kept": e.sentence})
     return results.Done({"trash": item})
+
+
+def _has_moved_on(task: Task) -> bool:
+    """The destination has the guest no more: it can never be this plan's witness again."""
+    there = task.ports.peers.testify(task.migration.destination, task.migration.instance)
+    return there.state == GuestState.ABSENT
 
 
 class _nothing:
@@ -182,6 +197,22 @@ class _nothing:
 def _nova_may_still_clean_up(task: Task) -> bool:
     settled = task.notes.get("settled", {}).get("at", 0.0)
     return bool(task.ports.clock() < settled + task.ports.settings.nova_cleanup_grace)
+
+
+def _say_that_nova_has_not_finished(task: Task) -> None:
+    """Nova always removes the directory in its last steps: they failed, or never ran."""
+    migration = task.migration
+    if "advice" in task.notes:
+        return
+    sentence = (
+        f"the guest is on {migration.destination}, but nova-compute here was stopped or failed "
+        "before it had finished the migration, and Nova's record may be wrong: compare "
+        f"'openstack server show {migration.instance} -c OS-EXT-SRV-ATTR:host'. Where it says "
+        f"{migration.destination}: openstack server set --state active. Where it says "
+        f"{migration.source}: rbd-workerctl trash restore here, then virsh migrate --live --p2p "
+        f"--undefinesource --persistent on {migration.destination} back to {migration.source}")
+    LOG.warning("%s %s", migration, sentence)
+    task.note("advice", sentence=sentence)
 
 
 def _attempts(retrying: ty.Any) -> int:

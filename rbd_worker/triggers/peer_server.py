@@ -20,13 +20,13 @@ from rbd_worker.migration.audit import Audit
 from rbd_worker.migration.desk import Desk
 from rbd_worker.migration.testimony import Testimonies
 from rpcapi import errors as peer_errors
-from rpcapi import payloads
+from rpcapi import fields, payloads
 
 LOG = logging.getLogger(__name__)
 
 _EXPECTED = (peer_errors.PeerRefused, peer_errors.PeerBusy, peer_errors.PeerUndecided)
 
-P = ty.TypeVar("P", bound=payloads.Payload)
+P = ty.TypeVar("P", bound=fields.Payload)
 
 
 def _expected(method: ty.Callable[..., dict[str, ty.Any]]) -> ty.Callable[..., dict[str, ty.Any]]:
@@ -95,10 +95,10 @@ class Endpoint:
 
 
 def _answer(request_type: type[P], wire: object,
-            method: ty.Callable[[P], payloads.Payload]) -> dict[str, ty.Any]:
+            method: ty.Callable[[P], fields.Payload]) -> dict[str, ty.Any]:
     try:
         return method(request_type.from_wire(wire)).to_wire()
-    except payloads.BadPayload as e:
+    except fields.BadPayload as e:
         LOG.warning("a call of a peer is refused: %s", e)
         raise peer_errors.PeerRefused(f"the call breaks the contract: {e}") from e
     except errors.Transient as e:
@@ -116,7 +116,7 @@ def _heard(request_type: type[P], wire: object, method: ty.Callable[[P], None]) 
     """A cast: nobody waits for an answer, so an error is only logged."""
     try:
         method(request_type.from_wire(wire))
-    except payloads.BadPayload as e:
+    except fields.BadPayload as e:
         LOG.warning("a cast of a peer is refused: %s", e)
     except errors.Error as e:
         LOG.warning("a cast of a peer is not followed: %s", e.sentence)

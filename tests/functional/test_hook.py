@@ -10,11 +10,13 @@ import pytest
 
 from devstack import lab as labs
 from devstack.lab import ceph, worker
+from rbd_worker.migration import arrival
+from rbd_worker.model import Outcome
 from tests.functional.fleet import Fleet
+from tests.functional.nova_standin import Nova
 
 pytestmark = pytest.mark.lab
 
-INSTANCES = "/var/lib/nova/instances"
 WRAPPER = "etc/libvirt/hooks/qemu.d/50-rbd-worker"
 
 
@@ -52,6 +54,39 @@ def test_a_guest_whose_directory_nova_did_not_make_arrives(hooked: Fleet):
     status = guest.directory(hooked.two).stat()
     assert (status.st_uid, status.st_gid, status.st_mode & 0o7777) == (64055, 107, 0o755)
     assert (guest.directory(hooked.two) / "console.log").exists()
+
+
+def test_a_move_by_the_worker_itself_passes_the_hook_there_and_back(fleet: Fleet):
+    fleet.start(executor="libvirt")
+    for host in (fleet.one, fleet.two):
+        control(host, "hook", "install")
+        fleet.lab.libvirt(host).restart()
+    guest = fleet.lab.define_guest(fleet.one)
+    fleet.moved(guest, fleet.one, fleet.two)
+    fleet.moved(guest, fleet.two, fleet.one)
+    assert guest.running_on() == ["node1"]
+    for worker_there in fleet.workers.values():
+        worker_there.wait_log(f"[instance: {guest.uuid}] arrives")
+
+
+def test_novas_migration_passes_the_hook(hooked: Fleet):
+    guest = guest_without_directory_there(hooked)
+    order = hooked.order(guest, hooked.one, hooked.two)
+    Nova(hooked.lab, hooked.conductor).live_migrate(guest, order)
+    entries = hooked.closed(order)
+    assert {e.outcome for e in entries.values()} == {Outcome.COMPLETED}
+    assert arrival.MADE not in hooked.notes(hooked.two, order)  # Nova's own stood there
+
+
+def test_the_directory_of_an_expected_guest_is_noted_in_its_migration(hooked: Fleet):
+    guest = guest_without_directory_there(hooked)
+    order = hooked.move(guest, hooked.one, hooked.two)  # a Nova that makes no directory
+    hooked.until(lambda: "ensure_files_staged" in hooked.notes(hooked.two, order)
+                 if hooked.entry(hooked.two, order) else False, "the prepared destination")
+    guest.migrate(hooked.one, hooked.two)
+    made = guest.directory(hooked.two).stat()
+    assert hooked.notes(hooked.two, order)[arrival.MADE] == {
+        "identity": [made.st_dev, made.st_ino]}
 
 
 def test_without_the_hook_the_same_guest_does_not_arrive(fleet: Fleet):

@@ -271,6 +271,16 @@ def test_compressed_messages_are_read_and_a_bomb_is_not_unpacked(start, nova, ha
     assert len(handler.bodies[1]) < 5 << 20
 
 
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16", "no-such-encoding"])
+def test_a_body_reaches_the_handler_as_the_bytes_that_were_sent(start, nova, handler, encoding):
+    start()
+    body = cast("x").replace(b"{}", b'{"name": "\xe4\xff"}')
+    nova.channel.basic_publish(
+        amqp.Message(body, content_type="application/json", content_encoding=encoding),
+        EXCHANGE, f"compute.{HOST}")
+    wait_until(lambda: handler.bodies == [body])
+
+
 def test_a_flood_of_irrelevant_messages_needs_no_memory(start, nova, handler):
     one = start(max_length=200_000)
     body = irrelevant(padding=500)

@@ -131,7 +131,8 @@ class Scene:
         """No worker, server, fault, directory or journal is left."""
         for host in self.hosts:
             lab_workers.service(host).kill9()
-            self.cloud.compute(host.name).start()
+            if not self.cloud.compute(host.name).is_running():
+                self.cloud.start_compute(host.name)
         self.cloud.remove_all()
         for host in self.hosts:
             shutil.rmtree(host.root / "var/lib/nova/rbd-worker", ignore_errors=True)

@@ -24,8 +24,9 @@ INSTANCE = "a05482ec-d71a-48c7-bf99-94d829b20aef"
 OUTAGES = {"short": 0.01, "long": 90.0}
 #: Seconds that each migration has to come to rest.
 REST = 3600.0
-#: What happens: the guest goes there and back; or its move fails in the middle.
-STORIES = ("back", "fails")
+#: What happens: the guest goes there and back; or its move fails in the middle;
+#: or it goes there, back and there again, and may keep one rotated log only.
+STORIES = ("back", "fails", "joined")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Scenario:
                  point: Point | None = None) -> None:
         self.story = story
         self.point = point
-        self.world = World(root, executor)
+        self.world = World(root, executor, console_history_files=1 if story == "joined" else 8)
         self.here, self.there = self.world.hosts
         self.struck = False
         self.writes: dict[str, int] = {}
@@ -61,8 +62,10 @@ class Scenario:
             self._arm(point)
         self.world.boot(self.here, INSTANCE)
         self.orders = [self._migrate(self.here, self.there, 1)]
-        if story == "back":
+        if story != "fails":
             self.orders.append(self._migrate(self.there, self.here, 2))
+        if story == "joined":
+            self.orders.append(self._migrate(self.here, self.there, 3))
         self.writes = {host.name: host.alive.life.writes for host in self.world.hosts}
 
     def _migrate(self, source: Host, destination: Host, number: int) -> conductor.LiveMigration:
@@ -148,6 +151,10 @@ class Scenario:
                 if line not in everything:
                     yield f"a line of the console is lost: {line}"
         holder = self.holder.files(INSTANCE)
+        logs = b"".join(c for name, c in holder.items() if name.startswith("console.log"))
+        lines = logs.decode(errors="replace").splitlines()
+        if len(lines) != len(set(lines)):
+            yield f"a line of the console is there twice: {lines}"
         for name, content in worlds.FILES.items():
             if holder.get(name) != content:
                 yield f"the holder's {name} is not as it was"

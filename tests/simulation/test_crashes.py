@@ -16,7 +16,8 @@ from tests.simulation.scenario import Point, Scenario
 
 #: Story, executor and outage.
 PLAYED = [("back", "libvirt", "short"), ("back", "libvirt", "long"), ("back", "nova", "short"),
-          ("back", "nova", "long"), ("fails", "libvirt", "short"), ("fails", "nova", "short")]
+          ("back", "nova", "long"), ("fails", "libvirt", "short"), ("fails", "nova", "short"),
+          ("joined", "libvirt", "short")]
 
 
 @pytest.fixture

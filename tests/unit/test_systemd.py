@@ -186,7 +186,7 @@ def test_a_pool_is_stuck_only_while_work_waits_and_none_ends() -> None:
     pool.shutdown()
 
 
-def test_a_step_that_raises_counts_as_ended() -> None:
+def test_a_step_that_raises_leaves_its_thread_to_others() -> None:
     pool = vitals.WatchedPool(1, "test")
     with pytest.raises(ZeroDivisionError):
         pool.submit(lambda: 1 // 0).result(10)
@@ -232,5 +232,28 @@ def test_an_idle_worker_is_ready_alive_and_stops_in_order(init: Systemd,
         worker.send_signal(signal.SIGTERM)
         init.until("STOPPING=1")
         assert worker.wait(20) == 0
+    finally:
+        worker.kill()
+
+
+def test_a_worker_whose_broker_is_away_is_ready_and_alive(init: Systemd,
+                                                          tmp_path: pathlib.Path) -> None:
+    pytest.importorskip("libvirt")
+    nova_conf = tmp_path / "nova.conf"
+    (tmp_path / "instances").mkdir()
+    nova_conf.write_text(
+        f"[DEFAULT]\nhost = node1\nstate_path = {tmp_path}\n"
+        "transport_url = rabbit://nova:wrong@127.0.0.1:9/\n"
+        "[libvirt]\nimages_type = rbd\nrbd_user = nova\nconnection_uri = test:///default\n")
+    init.socket.settimeout(60)
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "rbd_worker.service", "--config-file", str(nova_conf)],
+        env={**os.environ, **init.watching(3)}, stderr=subprocess.DEVNULL)
+    try:
+        said = init.until("READY=1") + init.until("WATCHDOG=1") + init.until("WATCHDOG=1")
+        assert any(line.startswith("STATUS=connecting") for line in said), said
+        worker.send_signal(signal.SIGTERM)
+        init.until("STOPPING=1")
+        assert worker.wait(30) == 0
     finally:
         worker.kill()

@@ -9,7 +9,7 @@ from rbd_worker import errors
 from rbd_worker.host.peers import Peers
 from rpcapi import client as rpc_client
 from rpcapi import errors as peer_errors
-from rpcapi import payloads
+from rpcapi import fields, payloads
 
 GUEST = "a05482ec-d71a-48c7-bf99-94d829b20aef"
 OTHER = "b05482ec-d71a-48c7-bf99-94d829b20aef"
@@ -60,7 +60,7 @@ TRANSLATIONS: list[tuple[Exception, type[errors.Error], type[errors.Error]]] = [
     (peer_errors.PeerRefused("no"), errors.PeerSaysNo, errors.Permanent),
     (peer_errors.PeerBusy("later"), errors.PeerUnreachable, errors.Transient),
     (peer_errors.PeerUndecided("who knows"), errors.PeerUndecided, errors.Undecided),
-    (payloads.BadPayload("Reply: wrong"), errors.PeerSaysNo, errors.Permanent),
+    (fields.BadPayload("Reply: wrong"), errors.PeerSaysNo, errors.Permanent),
 ]
 
 

@@ -11,7 +11,7 @@ import zlib
 import pytest
 
 from rbd_worker import errors
-from rpcapi import payloads
+from rpcapi import fields
 from tests.unit.host.entries import pulled
 from tests.unit.host.test_digest import plainly
 from tests.unit.host.trees import (
@@ -71,7 +71,7 @@ def test_a_large_file_is_pulled_in_chunks_that_are_bounded(host: Host) -> None:
     with host.pinned() as files:
         (entry,) = files.entries
         first = files.read_chunk("disk", 0)
-        assert len(zlib.decompress(first.data)) == payloads.CHUNK_BYTES
+        assert len(zlib.decompress(first.data)) == fields.CHUNK_BYTES
         assert pulled(files, entry) == content
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who is woken when: with real threads where they matter, in virtual time elsewhere."""
 
+import itertools
 import logging
 import sqlite3
 import time
@@ -149,7 +150,7 @@ def test_an_unresolved_migration_is_looked_at_less_and_less_often(make_world: Ma
         asked.append(world.timeline.now)
     world.bus.fate = count
     world.timeline.pass_time(1000)
-    pauses = [round(after - before) for before, after in zip(asked, asked[1:], strict=False)]
+    pauses = [round(after - before) for before, after in itertools.pairwise(asked)]
     assert pauses == sorted(pauses)
     assert max(pauses) == 100
     assert len(pauses) < 20

@@ -112,6 +112,23 @@ def test_finish_for_a_guest_that_is_not_here_places_nothing(world: World) -> Non
     _assert_nothing_was_removed(world, guest, before)
 
 
+def test_an_early_finish_places_nothing_before_the_guest_is_there(
+        make_world: MakeWorld) -> None:
+    """The migration is open on both hosts, the guest still on the source."""
+    world = make_world("nova")
+    here, there = world.hosts
+    guest = world.boot(here)
+    here.cast(conductor.live_migration(order := world.order(guest, here, there)))
+    world.timeline.pass_time(1)
+    request = _request(payloads.FinishRequest, world, guest, here.name, there.name,
+                       migration=order.uuid)
+    answer = _sent(lambda: _mallory(world).post_live_migration(there.name, request))
+    assert isinstance(answer, peer_errors.PeerUndecided)
+    world.timeline.pass_time(600)
+    assert not there.has_directory(guest)
+    assert there.entry(order.uuid).is_open
+
+
 def test_rollback_of_an_unknown_migration_does_nothing(world: World) -> None:
     here, there, _ = world.hosts
     guest = world.boot(there)

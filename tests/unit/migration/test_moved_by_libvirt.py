@@ -278,6 +278,28 @@ def test_a_refusal_of_the_peer_is_not_repeated(make_world: MakeWorld) -> None:
     order = world.migrate(guest, here, there)
     assert [c.method for c in world.bus.calls].count("pre_live_migration") == 1
     assert "Set the same executor on both hosts" in here.entry(order.uuid).reason
+    assert here.entry(order.uuid).outcome is Outcome.FAILED
+    assert here.libvirt.orders == []
+    assert there.entries() == []
+
+
+def test_a_file_that_could_not_be_fetched_at_once_is_fetched_later(make_world: MakeWorld) -> None:
+    """The destination's plan does not turn back: the source asks again a second later."""
+    world = make_world("libvirt", inline_bytes=0)
+    here, there = world.hosts
+    guest = world.boot(here)
+    lost: list[int] = []
+
+    def twice(call: ty.Any) -> str | None:
+        if call.method == "read_chunk" and len(lost) < 2:
+            lost.append(call.number)
+            return "unreachable"
+        return None
+    world.bus.fate = twice
+    order = world.migrate(guest, here, there)
+    assert len(lost) == 2
+    assert there.entry(order.uuid).outcome is Outcome.COMPLETED
+    assert {n: c for n, c in there.files(guest).items() if n in worlds.FILES} == worlds.FILES
 
 
 @pytest.mark.parametrize("method", ["pre_live_migration", "post_live_migration"])

@@ -129,6 +129,19 @@ def test_a_restarted_source_still_has_the_files_when_nova_removes_them(
     assert here.entry(order.uuid).outcome is Outcome.COMPLETED
 
 
+def test_a_restarted_source_takes_the_files_at_once_and_not_when_it_needs_them(
+        world: World, here: Host, there: Host) -> None:
+    """Nova removes them while the destination's worker is away and cannot take them yet."""
+    guest = world.boot(here)
+    here.restarts_after, there.restarts_after = 0.2, 20
+    world.timeline.after(1, here.kill)
+    world.timeline.after(1.5, there.kill)
+    order = world.migrate(guest, here, there)
+    found = there.files(guest)
+    assert found["console.log.0"].decode().splitlines() == here.libvirt.said
+    assert here.entry(order.uuid).outcome is Outcome.COMPLETED
+
+
 def test_without_any_worker_at_the_destination_nova_goes_on(world: World, here: Host,
                                                             there: Host) -> None:
     there.restarts_after = None
@@ -278,6 +291,24 @@ def test_a_leftover_stays_while_a_migration_is_open(world: World, here: Host,
     there.cast(conductor.check_destination(order))
     world.timeline.pass_time(60)
     assert there.has_directory(guest)
+
+
+def test_a_directory_whose_plan_is_still_open_leaves_by_that_plan(make_world: MakeWorld) -> None:
+    world = make_world("nova", nova_cleanup_grace=0, unresolved_retry_max=100_000)
+    here, there = world.hosts
+    guest = world.boot(here)
+    here.ceph.extra[f"vms/{guest}_disk"] = frozenset({"10.0.0.1"})
+    order = world.order(guest, here, there)
+    Nova(world, order, "post error").begin()
+    world.timeline.pass_time(70_000)
+    assert here.entry(order.uuid).outcome is Outcome.UNRESOLVED
+    here.ceph.extra.clear()
+    here.alive.coordinator.wake_instance = lambda instance: None  # type: ignore[method-assign]
+    here.cast(conductor.check_destination(world.order(guest, there, here)))
+    world.timeline.pass_time(10)
+    assert here.has_directory(guest), "the check alone takes nothing"
+    world.timeline.pass_time(100_000)
+    assert [item.migration for item in here.trashed()] == [order.uuid]
 
 
 def test_novas_leftover_of_a_killed_compute_is_cleaned_on_the_way_back(

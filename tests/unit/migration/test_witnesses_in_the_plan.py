@@ -28,10 +28,6 @@ def _libvirt_there_is_down(world: World, guest: str) -> None:
     world.hosts[1].libvirt.is_down = True
 
 
-def _guest_is_gone_there(world: World, guest: str) -> None:
-    del world.hosts[1].libvirt.states[guest]
-
-
 def _worker_there_is_away(world: World, guest: str) -> None:
     world.hosts[1].restarts_after = None
     world.hosts[1].kill()
@@ -59,7 +55,6 @@ DOUBTS: dict[str, tuple[ty.Callable[[World, str], None], str]] = {
     "libvirt here: down": (_libvirt_here_is_down, "qemu:///system cannot be asked"),
     "holder: a job": (_a_job_runs_there, "a job runs on the guest on node02"),
     "holder: libvirt down": (_libvirt_there_is_down, "node02 says unknown"),
-    "holder: guest gone": (_guest_is_gone_there, "node02 says absent"),
     "holder: no worker": (_worker_there_is_away, "node02 does not answer"),
     "watchers: from here": (_image_is_watched_from_here, "is watched from this host"),
     "watchers: nobody": (_nobody_watches_the_image, "is not watched from the host that runs"),
@@ -114,6 +109,24 @@ def test_a_watcher_that_lets_go_after_a_moment_is_waited_for(world: World) -> No
     assert here.entry(order.uuid).outcome is Outcome.COMPLETED
     assert not any(r.state == "unresolved" for r in here.alive.journal.records(
         here.entry(order.uuid).migration))
+
+
+def test_a_guest_that_has_moved_on_leaves_its_old_directory_to_the_audit(
+        make_world: MakeWorld) -> None:
+    """The destination can never be a witness again; who has the guest now is another question."""
+    world = make_world("libvirt", hosts=3)
+    here, there, third = world.hosts
+    guest = world.boot(here)
+    here.ceph.extra[f"vms/{guest}_disk"] = frozenset({"10.0.0.1"})
+    order = world.migrate(guest, here, there)
+    assert here.entry(order.uuid).outcome is Outcome.UNRESOLVED
+    world.migrate(guest, there, third)
+    assert here.entry(order.uuid).outcome is Outcome.COMPLETED
+    assert set(here.files(guest)) == {"console.log", *worlds.FILES}
+    here.ceph.extra.clear()
+    world.timeline.pass_time(7200)
+    (finding,) = here.alive.audit.run(True).findings
+    assert (finding.verdict, finding.holder) == ("trashed", "node03")
 
 
 def test_every_image_of_the_guest_counts_volumes_too(world: World) -> None:

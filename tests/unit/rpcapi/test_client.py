@@ -10,7 +10,7 @@ import pytest
 from oslo_config import cfg
 
 import rpcapi
-from rpcapi import client, errors, payloads
+from rpcapi import client, errors, fields, payloads
 
 DESCRIPTION = payloads.Description(host="node2", worker_version="0.1.0", rpc_version="1.0",
                                    executor="nova")
@@ -111,7 +111,7 @@ def test_a_peers_unforeseen_error_is_named_and_not_quoted(peer, endpoint, host, 
 @pytest.mark.parametrize("answer", [None, [], {}, {"host": 5}, "x", {"host": "a/b"}])
 def test_an_answer_that_breaks_the_contract_is_refused(peer, endpoint, host, answer):
     endpoint.answer = answer
-    with pytest.raises(payloads.BadPayload):
+    with pytest.raises(fields.BadPayload):
         peer.describe(host)
 
 

@@ -6,7 +6,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from rpcapi import payloads
+from rpcapi import fields, payloads
 
 INSTANCE = "a05482ec-d71a-48c7-bf99-94d829b20aef"
 DIGEST = "0123456789abcdef" * 4
@@ -19,8 +19,8 @@ PREPARE = {"migration": "id-7-x", "instance": INSTANCE, "source": "node1",
            "root": ENTRY | {"path": ".", "kind": "directory", "digest": ""}, "entries": [ENTRY]}
 
 ALL = [cls for cls in vars(payloads).values()
-       if isinstance(cls, type) and issubclass(cls, payloads.Payload)
-       and cls is not payloads.Payload]
+       if isinstance(cls, type) and issubclass(cls, fields.Payload)
+       and cls is not fields.Payload]
 
 
 def over_the_wire(value: object) -> ty.Any:
@@ -54,7 +54,7 @@ def test_fields_of_a_newer_peer_are_ignored():
                                      "executor", "probe", "root"])
 def test_a_missing_field_is_refused_by_its_name(missing):
     wire = {name: value for name, value in PREPARE.items() if name != missing}
-    with pytest.raises(payloads.BadPayload, match=missing):
+    with pytest.raises(fields.BadPayload, match=missing):
         payloads.PrepareRequest.from_wire(wire)
 
 
@@ -68,7 +68,7 @@ def test_a_missing_field_is_refused_by_its_name(missing):
     ("probe", {"nonce": "ab"}), ("probe", {"inode": -1}), ("root", None), ("entries", None),
     ("entries", {}), ("entries", [None]), ("entries", [ENTRY] * 1025), ("entries", "x")])
 def test_a_request_with_a_value_out_of_bounds_is_refused(field, value):
-    with pytest.raises(payloads.BadPayload, match=rf"\$\.{field}"):
+    with pytest.raises(fields.BadPayload, match=rf"\$\.{field}"):
         payloads.PrepareRequest.from_wire(PREPARE | {field: value})
 
 
@@ -81,21 +81,21 @@ def test_a_request_with_a_value_out_of_bounds_is_refused(field, value):
     ("inline", "not base64!"), ("inline", [1, 2]), ("inline", "A" * (48 << 20)),
     ("inline_from", -1)])
 def test_a_file_with_a_value_out_of_bounds_is_refused(field, value):
-    with pytest.raises(payloads.BadPayload, match=rf"\$\.{field}"):
+    with pytest.raises(fields.BadPayload, match=rf"\$\.{field}"):
         payloads.FileEntry.from_wire(ENTRY | {field: value})
 
 
 def test_a_chunk_is_bounded():
-    with pytest.raises(payloads.BadPayload):
+    with pytest.raises(fields.BadPayload):
         payloads.Chunk.from_wire({"offset": 0, "data": "A" * (3 << 20), "next": 1})
 
 
 def test_the_answers_to_a_copy_are_bounded():
     many = {f"f{number}": DIGEST for number in range(1025)}
     for wire in ({"staged": many}, {"staged": {"a": "no digest"}}, {"staged": {"": DIGEST}}):
-        with pytest.raises(payloads.BadPayload):
+        with pytest.raises(fields.BadPayload):
             payloads.PrepareReply.from_wire(wire)
-    with pytest.raises(payloads.BadPayload):
+    with pytest.raises(fields.BadPayload):
         payloads.FinishReply.from_wire({"own": ["x"] * 1025})
 
 
@@ -104,7 +104,7 @@ def test_the_answers_to_a_copy_are_bounded():
     ENTRY | {"kind": f"a'\n{SECRET}"}, ENTRY | {"inline": SECRET + "%"},
     ENTRY | {"inline": SECRET + "\udcff"}])
 def test_a_refused_value_is_never_quoted(wire):
-    with pytest.raises(payloads.BadPayload) as caught:
+    with pytest.raises(fields.BadPayload) as caught:
         payloads.FileEntry.from_wire(wire)
     assert SECRET not in str(caught.value)
     assert "$.kind" in str(caught.value) or "kind" not in wire or wire["kind"] == "file"
@@ -127,7 +127,7 @@ JSON = st.recursive(
 def test_no_wire_value_raises_anything_but_bad_payload(cls, wire):
     try:
         heard = cls.from_wire(wire)
-    except payloads.BadPayload:
+    except fields.BadPayload:
         return
     assert cls.from_wire(heard.to_wire()) == heard
 

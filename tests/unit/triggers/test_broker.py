@@ -109,9 +109,6 @@ def test_tls_without_files_is_still_tls():
     assert broker.TlsSettings().arguments("h") is True
 
 
-# -- what cannot be used --------------------------------------------------------
-
-
 @pytest.mark.parametrize(("url", "rabbit", "option"), [
     ("kafka://h", "", "[DEFAULT] transport_url"),
     ("rabbit:h", "ssl_version = TLSv9\nssl = true", "[oslo_messaging_rabbit] ssl_version"),

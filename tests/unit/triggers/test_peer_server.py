@@ -13,7 +13,8 @@ from rbd_worker.host.peers import Peers
 from rbd_worker.triggers import peer_server
 from rpcapi import errors as peer_errors
 from rpcapi import payloads
-from tests.fakes import Bus, Client, Life, Timeline
+from tests.fakes import Bus, Client
+from tests.timeline import Life, Timeline
 
 GUEST = "a05482ec-d71a-48c7-bf99-94d829b20aef"
 CHUNK = {"migration": "m", "instance": GUEST, "path": "console.log", "offset": 0}
