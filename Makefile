@@ -8,7 +8,7 @@ SETUP := $(PYTHON) -m devstack.setup
 LAB := $(VENV)/python -m devstack.lab
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-embedded test test-unit test-functional lint bench chaos \
+.PHONY: help setup demo demo-embedded test test-unit test-functional lint bench chaos gate \
         lab-up lab-down lab-status lab-shell sample clean
 
 help: ## Show this list
@@ -38,13 +38,18 @@ test-functional: setup ## Tests on the lab (root)
 lint: ## ruff and mypy --strict
 	@$(SETUP) build
 	@$(VENV)/ruff check .
-	@$(VENV)/mypy rbd_worker rpcapi devstack/lab devstack/setup
+	@$(VENV)/mypy rbd_worker rpcapi devstack/lab devstack/setup devstack/gate
 
 bench: setup ## Compare with rsync, tar and a bare consumer (root)
 	@$(VENV)/python -m tests.benchmarks
 
 chaos: setup ## Kill parts at random moments while guests move; ARGS="--rounds 20 --seed 1" (root)
 	@$(VENV)/python -m tests.chaos $(ARGS)
+
+gate: ## Live migrations by an unmodified Nova 34 with workers beside its computes (root)
+	@$(SETUP) build lab test gate
+	@$(VENV)/python -m devstack.gate build
+	@$(VENV)/pytest -q tests/gate $(ARGS)
 
 lab-up: ## Start the lab, or say that it runs (root)
 	@$(SETUP) build lab
@@ -64,4 +69,4 @@ sample: ## Write the sample configuration into etc/
 	@$(VENV)/oslo-config-generator --config-file etc/config-generator.conf
 
 clean: lab-down ## End the lab; remove .venv and everything that was built
-	@rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf .venv .venv-nova build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

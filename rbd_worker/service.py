@@ -7,6 +7,7 @@ where the start is refused, with one sentence that names cause and remedy.
 """
 
 import logging
+import os
 import pathlib
 import signal
 import sys
@@ -68,7 +69,11 @@ def load(arguments: ty.Sequence[str], prog: str = "rbd-worker") -> conf.Settings
 def main(arguments: ty.Sequence[str] | None = None) -> int:
     try:
         settings = load(sys.argv[1:] if arguments is None else arguments)
-        oslo_log.setup(cfg.CONF, "rbd-worker", VERSION)
+    except errors.Error as e:  # before there is a log
+        print(f"rbd-worker: {e.sentence}", file=sys.stderr)
+        return 1
+    oslo_log.setup(cfg.CONF, "rbd-worker", VERSION)
+    try:
         stopped = _stop_on_signals()
         if settings.is_idle:
             LOG.warning("[libvirt] images_type is not rbd: rbd-worker has nothing to do on %s "
@@ -76,14 +81,13 @@ def main(arguments: ty.Sequence[str] | None = None) -> int:
             _stay(systemd.Notifier(), lambda: None, lambda: "idle: images_type is not rbd",
                   stopped)
             return 0
-        return _run(settings, stopped)
+        _run(settings, stopped)
     except errors.Error as e:
-        LOG.error("%s", e.sentence)
-        print(f"rbd-worker: {e.sentence}", file=sys.stderr)
+        LOG.error("rbd-worker does not start: %s", e.sentence)
         return 1
 
 
-def _run(settings: conf.Settings, stopped: threading.Event) -> int:
+def _run(settings: conf.Settings, stopped: threading.Event) -> ty.NoReturn:
     # imported late: a wrong option is told before half a second of imports
     from rbd_worker import worker as workers
     from rbd_worker.triggers import broker
@@ -99,7 +103,8 @@ def _run(settings: conf.Settings, stopped: threading.Event) -> int:
     _stay(systemd.Notifier(), worker.ailment, lambda: worker.hearing, stopped)
     LOG.info("rbd-worker stops; open migrations stay in the journal")
     worker.stop()
-    return 0
+    logging.shutdown()
+    os._exit(0)  # a thread that still waits for a peer may not hold up the end
 
 
 def _stay(notifier: systemd.Notifier, ailment: ty.Callable[[], str | None],
@@ -132,6 +137,7 @@ def _stop_on_signals() -> threading.Event:
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a reload: nothing is read again
     return stopped
 
 

@@ -11,6 +11,7 @@ import concurrent.futures
 import contextlib
 import logging
 import threading
+import time
 import typing as ty
 
 from rbd_worker import errors
@@ -22,6 +23,9 @@ from rbd_worker.model import Executor, Migration, Phase, Role
 LOG = logging.getLogger(__name__)
 
 TaskKey = tuple[str, Role]
+
+#: Seconds that a stop waits for steps in hand; the service manager's limit is longer.
+STOP_SECONDS = 15.0
 
 #: How long a rollback that nobody waits for is remembered, in seconds: longer
 #: than the source's worker may take to ask for the first time.
@@ -60,13 +64,25 @@ class Coordinator:
             self.wake((entry.migration.key, entry.migration.role))
         return len(entries)
 
-    def stop(self) -> None:
-        """Let the running steps end; open entries stay in the journal as they are."""
+    def stop(self, seconds: float = STOP_SECONDS) -> bool:
+        """Let the running steps end; open entries stay in the journal as they are.
+
+        :returns: False where a step still waits for a peer after ``seconds``;
+            the process may end all the same, the journal knows the step.
+        """
         self.ports.shutdown.set()
         self._timers.stop()
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        deadline = time.monotonic() + seconds
+        is_quiet = True
         for task in self.tasks():
-            task.release()
+            if task.lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
+                task.release()
+                task.lock.release()
+            else:
+                is_quiet = False
+                LOG.warning("%s is still busy; it goes on after the next start", task.migration)
+        return is_quiet
 
     # -- beginning -----------------------------------------------------------
 

@@ -10,7 +10,7 @@ they succeed, and the entry is *unresolved* meanwhile.
 import dataclasses
 import typing as ty
 
-from rbd_worker.migration import destination_steps, outcome_steps, source_steps
+from rbd_worker.migration import arrival, destination_steps, outcome_steps, source_steps
 from rbd_worker.migration.results import Result
 from rbd_worker.migration.task import Task
 from rbd_worker.model import Executor, Phase, Role
@@ -60,6 +60,9 @@ DESTINATION = (
     Step("ensure_directory_made", Phase.PRE,
          destination_steps.ensure_directory_made,
          destination_steps.ensure_made_directory_trashed, executors=_LIBVIRT),
+    Step("ensure_arrival_awaited", Phase.PRE,  # the hook may make what Nova did not
+         arrival.ensure_arrival_awaited, arrival.ensure_arrival_directory_trashed,
+         executors=_NOVA),
     Step(SETTLED, Phase.LIVE, outcome_steps.ensure_settled_at_destination),
     Step("ensure_files_placed", Phase.POST, destination_steps.ensure_files_placed),
 )

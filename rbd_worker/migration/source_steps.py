@@ -49,15 +49,10 @@ def ensure_files_released(task: Task) -> None:
 
 def ensure_destination_prepared(task: Task) -> results.Result:
     """The destination has a copy of every file; with executor libvirt also the directory."""
-    migration, ports = task.migration, task.ports
-    files = pins.pinned(task)
-    with probe.lay(ports.directories, migration.instance) as laid:
-        request = payloads.PrepareRequest(
-            migration=migration.key, instance=migration.instance, source=migration.source,
-            destination=migration.destination, executor=migration.executor.value,
-            request_id=migration.request_id, probe=laid, **pins.listed(files, {}))
-        retrying = retries.each_second(ports.settings.live_migration_retry_count, ports.shutdown)
-        reply = retrying(_prepare, task, request)
+    retrying = retries.each_second(task.ports.settings.live_migration_retry_count,
+                                   task.ports.shutdown)
+    with probe.lay(task.ports.directories, task.migration.instance) as laid:
+        reply = retrying(_prepare, task, laid)
     if reply is None:
         return _ABORTED
     return results.Done({
@@ -65,11 +60,29 @@ def ensure_destination_prepared(task: Task) -> results.Result:
         "inbound_address": reply.inbound_address, "graphics_listen": reply.graphics_listen})
 
 
-def _prepare(task: Task, request: payloads.PrepareRequest) -> payloads.PrepareReply | None:
-    """One attempt; None where the operator no longer wants the migration."""
+def _prepare(task: Task, laid: payloads.PathProbe) -> payloads.PrepareReply | None:
+    """One attempt, with the files as they are now; None where nobody wants it any more."""
+    migration = task.migration
     if task.abort_requested and not task.is_nova:
         return None
-    return task.ports.peers.pre_live_migration(task.migration.destination, request)
+    files = pins.pinned(task)
+    if files is not None and task.attempts:
+        files.refresh()
+    task.attempts += 1
+    request = payloads.PrepareRequest(
+        migration=migration.key, instance=migration.instance, source=migration.source,
+        destination=migration.destination, executor=migration.executor.value,
+        request_id=migration.request_id, probe=laid, **pins.listed(files, {}))
+    try:
+        return task.ports.peers.pre_live_migration(migration.destination, request)
+    except errors.Transient as e:
+        if task.is_nova and _has_left(task):  # Nova did not wait; nor does the peer's own cast
+            raise errors.GuestNotHere(instance=migration.instance, host=migration.source) from e
+        raise
+
+
+def _has_left(task: Task) -> bool:
+    return task.ports.hypervisor.state(task.migration.instance) is GuestState.ABSENT
 
 
 def ensure_destination_rolled_back(task: Task) -> None:
@@ -132,26 +145,35 @@ def ensure_files_handed_over(task: Task) -> results.Result:
     """The destination has placed every file as it ended here, durably, by digest."""
     migration, ports = task.migration, task.ports
     staged = task.notes.get("ensure_destination_prepared", {}).get("staged", {})
+    retrying = retries.each_second(ports.settings.live_migration_retry_count, ports.shutdown)
     try:
-        files = None if task.is_shared else pins.pinned(task)
-        if files is not None:
-            files.refresh()
+        with probe.lay(ports.directories, migration.instance) as laid:
+            reply = retrying(_hand_over, task, laid, staged)
     except errors.UnsafeDirectory as e:  # executor nova: the guest has moved all the same
         return results.Done({"skipped": e.sentence})
-    with probe.lay(ports.directories, migration.instance) as laid:
-        request = payloads.FinishRequest(
-            migration=migration.key, instance=migration.instance, source=migration.source,
-            destination=migration.destination, executor=migration.executor.value,
-            probe=laid, **pins.listed(files, staged))
-        retrying = retries.each_second(ports.settings.live_migration_retry_count, ports.shutdown)
-        reply = retrying(ports.peers.post_live_migration, migration.destination, request)
     if reply.shared:
         return results.Done({"shared": True})
-    for entry in request.entries:
-        if (entry.kind == "file" and entry.path not in reply.own
-                and reply.placed.get(entry.path) != entry.digest):
-            raise errors.DigestMismatch(path=entry.path)
     return results.Done({"placed": reply.placed, "own": list(reply.own)})
+
+
+def _hand_over(task: Task, laid: payloads.PathProbe,
+               staged: ty.Mapping[str, str]) -> payloads.FinishReply:
+    """One attempt, with the files as they are now; every one of them is acknowledged."""
+    migration = task.migration
+    files = None if task.is_shared else pins.pinned(task)
+    if files is not None:
+        files.refresh()
+    request = payloads.FinishRequest(
+        migration=migration.key, instance=migration.instance, source=migration.source,
+        destination=migration.destination, executor=migration.executor.value,
+        probe=laid, **pins.listed(files, staged))
+    reply = task.ports.peers.post_live_migration(migration.destination, request)
+    if not reply.shared:
+        for entry in request.entries:
+            if (entry.kind == "file" and entry.path not in reply.own
+                    and reply.placed.get(entry.path) != entry.digest):
+                raise errors.DigestMismatch(path=entry.path)
+    return reply
 
 
 def ensure_source_removed(task: Task) -> results.Result:

@@ -143,8 +143,14 @@ class PeerServer:
         self._thread.join(seconds)
         return not self._thread.is_alive()
 
-    def stop(self) -> None:
-        """Take no further call and let those in hand end."""
+    def stop(self, seconds: float = 5.0) -> None:
+        """Take no further call and let those in hand end, as far as they do within ``seconds``.
+
+        oslo.messaging waits for as long as the slowest call takes.
+        """
         if self.wait_started(0):
             self._server.stop()
-            self._server.wait()
+            waiting = threading.Thread(target=self._server.wait, name="peer-server-stop",
+                                       daemon=True)
+            waiting.start()
+            waiting.join(seconds)

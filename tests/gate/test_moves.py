@@ -3,6 +3,8 @@
 
 import concurrent.futures
 
+import pytest
+
 from rbd_worker.model import Outcome
 from tests.gate.scene import Scene, ticks
 
@@ -17,6 +19,7 @@ def test_nova_alone_loses_the_console_history(scene: Scene):
     assert 1 not in ticks(scene.cloud.console_output(server))
 
 
+@pytest.mark.timeout(600)
 def test_there_and_back_ten_times_and_novas_reader_shows_the_whole_history(scene: Scene):
     scene.start_workers()
     server = scene.cloud.boot("traveller", "node1")

@@ -4,6 +4,8 @@
 import statistics
 import time
 
+import pytest
+
 from tests.gate.scene import Scene
 
 PAIRS = 10
@@ -11,6 +13,7 @@ PAIRS = 10
 LIMIT = 1.05
 
 
+@pytest.mark.timeout(900)
 def test_migrations_take_no_longer_with_the_worker(scene: Scene, capsys):
     server = scene.cloud.boot("runner", "node1")
     places = [scene.two, scene.one]

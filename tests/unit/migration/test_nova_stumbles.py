@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Executor nova, where nova-compute did not finish or the guest died: seen first in the gate."""
+
+import shutil
+
+import pytest
+
+from devstack import conductor
+from rbd_worker.model import GuestState, Outcome
+from tests import fakes
+from tests.unit.conftest import MakeWorld
+from tests.world import Host, World
+
+
+@pytest.fixture
+def world(make_world: MakeWorld) -> World:
+    return make_world("nova", nova_cleanup_grace=60)
+
+
+@pytest.fixture
+def here(world: World) -> Host:
+    return world.hosts[0]
+
+
+@pytest.fixture
+def there(world: World) -> Host:
+    return world.hosts[1]
+
+
+def test_a_source_whose_guest_has_left_stops_asking_for_the_preparation(
+        world: World, here: Host, there: Host) -> None:
+    """Casts of there and back, heard late by both, would refuse each other for half a minute."""
+    guest = world.boot(here)
+    there.restarts_after = None
+    there.kill()
+    order = world.migrate(guest, here, there, seconds=10)
+    said = [record.data.get("skipped") for record in
+            here.alive.journal.records(here.entry(order.uuid).migration)]
+    assert f"no guest {guest} on node01" in said
+    there.start()
+    world.timeline.pass_time(900)
+    assert here.entry(order.uuid).outcome is Outcome.COMPLETED
+    assert there.files(guest)["console.log.0"].decode().splitlines() == here.libvirt.said
+
+
+def test_what_nova_did_not_finish_is_said_with_the_remedy(
+        world: World, here: Host, there: Host) -> None:
+    guest = world.boot(here)
+    order = world.migrate(guest, here, there, how="post error")
+    entry = here.entry(order.uuid)
+    assert entry.outcome is Outcome.COMPLETED
+    assert "the guest is on node02" in entry.reason
+    assert f"openstack server show {guest}" in entry.reason
+    assert here.entry(world.migrate(guest, there, here, number=2).uuid).reason == ""
+
+
+def _dies_on_its_way(world: World, here: Host, there: Host) -> tuple[str, conductor.LiveMigration]:
+    guest = world.boot(here)
+    order = world.order(guest, here, there)
+    here.cast(conductor.live_migration(order))
+    world.timeline.pass_time(1)
+    there.directory(guest).mkdir()
+    fakes.Transfer(guest, here.libvirt, there.libvirt).begin()
+    world.timeline.pass_time(2)
+    here.libvirt.states[guest] = GuestState.SHUTOFF
+    del there.libvirt.states[guest]
+    for host in (here, there):
+        host.libvirt.on_event(guest)
+    world.timeline.pass_time(5)
+    return guest, order
+
+
+def test_a_guest_that_died_on_its_way_is_unresolved_and_its_history_comes_with_its_return(
+        world: World, here: Host, there: Host) -> None:
+    """nova-compute takes it as moved: it forgets the guest and removes the directory."""
+    guest, order = _dies_on_its_way(world, here, there)
+    assert here.entry(order.uuid).is_open
+    del here.libvirt.states[guest]
+    shutil.rmtree(here.directory(guest))
+    world.timeline.pass_time(120)
+    entry = here.entry(order.uuid)
+    assert entry.outcome is Outcome.UNRESOLVED and "openstack server reboot --hard" in entry.reason
+    there.libvirt.qemu_starts(guest)
+    there.libvirt.states[guest] = GuestState.RUNNING
+    world.timeline.pass_time(900)
+    assert there.files(guest)["console.log.0"].decode().splitlines() == here.libvirt.said
+    assert here.entry(order.uuid).outcome is Outcome.COMPLETED
+
+
+def test_a_guest_that_died_on_its_way_and_stays_is_a_failed_migration(
+        world: World, here: Host, there: Host) -> None:
+    guest, order = _dies_on_its_way(world, here, there)
+    world.timeline.pass_time(300)
+    assert here.entry(order.uuid).outcome is Outcome.FAILED
+    assert here.has_directory(guest) and there.staged(guest) == []
