@@ -26,12 +26,13 @@ setuptools.setup(
         "oslo.config>=9.4",
         "oslo.log>=6",
         "oslo.messaging>=14.9",
+        # names eventlet itself, which must not be there: see constraints.txt
         "oslo.service[threading]>=4.2",
         "rich>=13",
         "tenacity>=8.2",
     ],
     extras_require={
-        "test": ["hypothesis", "mypy", "pytest", "pytest-timeout", "reno", "ruff"],
+        "test": ["hypothesis", "mypy", "pytest", "pytest-timeout", "pytest-xdist", "reno", "ruff"],
     },
     entry_points={
         "console_scripts": [

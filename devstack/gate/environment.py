@@ -60,7 +60,8 @@ def ensure() -> None:
     shutil.rmtree(DATABASE_SEED, ignore_errors=True)
     if not (VENV / "bin/pip").exists():
         _run([sys.executable, "-m", "venv", str(VENV)])
-    pins = [line for line in _CONSTRAINTS.read_text().splitlines() if "==" in line]
+    pins = [line for line in _CONSTRAINTS.read_text().splitlines()
+            if "==" in line and not line.startswith("#")]
     _run([program("pip"), "--disable-pip-version-check", "--no-input", "install", "--quiet",
           "--no-deps", *pins])
     setup.link_ceph_modules(VENV)

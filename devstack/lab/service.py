@@ -7,6 +7,7 @@ its environment tells it from a process that got the same number later.
 """
 
 import collections.abc
+import contextlib
 import dataclasses
 import os
 import pathlib
@@ -52,11 +53,22 @@ class Service:
         outer = self.host.pids().get(inner) if inner is not None else None
         if outer is None:
             return None
+        return outer if self._is_marked(outer) else None
+
+    def family(self) -> list[int]:
+        """Numbers of the daemon and of what it started for its own work, as this machine counts.
+
+        rabbitmq-server is a shell that waits for the broker proper.  A guest is
+        no part of libvirtd: it gets an environment without the mark.
+        """
+        return [outer for outer in self.host.pids().values() if self._is_marked(outer)]
+
+    def _is_marked(self, outer: int) -> bool:
         try:
             marks = pathlib.Path(f"/proc/{outer}/environ").read_bytes().split(b"\0")
         except OSError:
-            return None
-        return outer if f"{_MARK}={self.name}".encode() in marks else None
+            return False
+        return f"{_MARK}={self.name}".encode() in marks
 
     def is_running(self) -> bool:
         return self.pid is not None
@@ -87,12 +99,16 @@ class Service:
         if pid is None:
             return
         os.kill(pid, number)
-        processes.wait_until(lambda: not self.is_running(), seconds,
-                             f"the end of {self.name} on {self.host.name}", self.log)
+        what = f"the end of {self.name} on {self.host.name}"
+        processes.wait_until(lambda: not self.is_running(), seconds, what, self.log)
+        self._signal(number)  # what it started and did not end itself
+        processes.wait_until(lambda: not self.family(), seconds, what, self.log)
 
     def kill9(self) -> None:
-        """SIGKILL, and wait until it is gone."""
-        self.stop(10, signal.SIGKILL)
+        """SIGKILL for it and all that is part of it, and wait until they are gone."""
+        self._signal(signal.SIGKILL)
+        processes.wait_until(lambda: not self.family(), 10,
+                             f"the end of {self.name} on {self.host.name}", self.log)
 
     def restart(self) -> None:
         self.stop()
@@ -100,16 +116,21 @@ class Service:
 
     def pause(self) -> None:
         """Freeze it: connections stay open and nothing answers."""
+        self._demand_running()
         self._signal(signal.SIGSTOP)
 
     def resume(self) -> None:
+        self._demand_running()
         self._signal(signal.SIGCONT)
 
-    def _signal(self, number: int) -> None:
-        pid = self.pid
-        if pid is None:
+    def _demand_running(self) -> None:
+        if not self.is_running():
             raise errors.LabError(f"{self.name} does not run on {self.host.name}")
-        os.kill(pid, number)
+
+    def _signal(self, number: int) -> None:
+        for pid in self.family():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
 
     def exit_status(self, seconds: float = 10.0) -> int:
         """What the last process ended with, minus the signal's number if by a signal."""

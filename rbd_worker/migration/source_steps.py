@@ -222,13 +222,14 @@ def _nova_may_still_clean_up(task: Task) -> bool:
 
 
 def _say_that_nova_has_not_finished(task: Task) -> None:
-    """Nova always removes the directory in its last steps: they failed, or never ran."""
+    """Nova removes the directory in its last steps: they failed, or never ran."""
     migration = task.migration
     if "advice" in task.notes:
         return
     sentence = (
-        f"the guest is on {migration.destination}, but nova-compute here was stopped or failed "
-        "before it had finished the migration, and Nova's record may be wrong: compare "
+        f"the guest is on {migration.destination}, but nova-compute here did not remove its "
+        "directory: it was stopped or failed in its last steps, or a stale "
+        f"{migration.instance}_del is in its way. Nova's record may be wrong: compare "
         f"'openstack server show {migration.instance} -c OS-EXT-SRV-ATTR:host'. Where it says "
         f"{migration.destination}: openstack server set --state active. Where it says "
         f"{migration.source}: rbd-workerctl trash restore here, then virsh migrate --live --p2p "

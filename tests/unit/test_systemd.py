@@ -92,7 +92,8 @@ def test_where_nobody_listens_nothing_happens(environment: dict[str, str]) -> No
 
 @pytest.mark.parametrize("usec, pid, seconds", [
     ("60000000", "", 60.0), ("60000000", str(os.getpid()), 60.0), ("60000000", "1", None),
-    ("", "", None), ("0", "", None), ("soon", "", None)])
+    ("", "", None), ("0", "", None), ("soon", "", None)],
+    ids=("no process named", "this process", "another", "none", "zero", "no number"))
 def test_the_watchdog_is_for_this_process_only(init: Systemd, usec: str, pid: str,
                                                seconds: float | None) -> None:
     names = {**init.environment, "WATCHDOG_USEC": usec, "WATCHDOG_PID": pid}
