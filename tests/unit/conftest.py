@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """For the unit tests: small worlds on a temporary disk."""
 
-import pathlib
 import typing as ty
 
 import pytest
@@ -12,12 +11,16 @@ MakeWorld = ty.Callable[..., World]
 
 
 @pytest.fixture
-def make_world(tmp_path: pathlib.Path) -> ty.Iterator[MakeWorld]:
-    """``make_world(executor, hosts=2, **settings)``; closed after the test."""
+def make_world(tmp_path_factory: pytest.TempPathFactory) -> ty.Iterator[MakeWorld]:
+    """``make_world(executor, hosts=2, **settings)``; closed after the test.
+
+    Its path is short, because a socket's name has to fit into 107 bytes.
+    """
     made: list[World] = []
+    home = tmp_path_factory.mktemp("w")
 
     def make(executor: str, hosts: int = 2, **changes: ty.Any) -> World:
-        made.append(World(tmp_path / f"world{len(made)}", executor, hosts, **changes))
+        made.append(World(home / f"world{len(made)}", executor, hosts, **changes))
         return made[-1]
     yield make
     for world in made:
