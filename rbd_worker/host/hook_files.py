@@ -16,6 +16,8 @@ import pathlib
 import re
 import shlex
 import subprocess
+import time
+import typing as ty
 
 from rbd_worker import errors, hook
 from rbd_worker.host import syscalls
@@ -204,7 +206,13 @@ def libvirt_version() -> tuple[int, ...] | None:
     return None
 
 
-def daemon(proc: pathlib.Path = pathlib.Path("/proc")) -> Daemon | None:
+def _boot_time() -> float:
+    """Seconds since the epoch; the kernel's own btime is cut to whole seconds."""
+    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def daemon(proc: pathlib.Path = pathlib.Path("/proc"),
+           boot_time: ty.Callable[[], float] = _boot_time) -> Daemon | None:
     """libvirt's daemon for QEMU; None where it does not run, or not in sight."""
     found: dict[str, Daemon] = {}
     for process in proc.iterdir():
@@ -215,13 +223,8 @@ def daemon(proc: pathlib.Path = pathlib.Path("/proc")) -> Daemon | None:
                     ticks = int((process / "stat").read_text().rpartition(")")[2].split()[19])
                     found.setdefault(name, Daemon(
                         name, int(process.name),
-                        _boot_time(proc) + ticks / os.sysconf("SC_CLK_TCK")))
+                        boot_time() + ticks / os.sysconf("SC_CLK_TCK")))
     return next((found[name] for name in _DAEMONS if name in found), None)
-
-
-def _boot_time(proc: pathlib.Path) -> float:
-    return next(float(line.split()[1]) for line in (proc / "stat").read_text().splitlines()
-                if line.startswith("btime "))
 
 
 def _program_text() -> bytes:
