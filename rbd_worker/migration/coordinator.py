@@ -105,7 +105,7 @@ class Coordinator:
             return None
         for task in others:  # Nova allows one at a time: the older one has ended
             task.is_superseded = True
-            self.wake((task.migration.key, task.migration.role))
+            self.wake(task.key)
         task = self.adopt(migration)
         self.wake((migration.key, migration.role))
         return task
@@ -138,11 +138,11 @@ class Coordinator:
 
     def wake_instance(self, instance: str) -> None:
         for task in self.tasks_of(instance):
-            self.wake((task.migration.key, task.migration.role))
+            self.wake(task.key)
 
     def wake_all(self) -> None:
         for task in self.tasks():
-            self.wake((task.migration.key, task.migration.role))
+            self.wake(task.key)
 
     @contextlib.contextmanager
     def holding(self, task: Task) -> ty.Iterator[None]:
@@ -150,14 +150,14 @@ class Coordinator:
         with task.lock:
             yield
         if task.is_wanted:
-            self.wake((task.migration.key, task.migration.role))
+            self.wake(task.key)
 
     def run(self, task: Task) -> None:
         """Run a task now, in the calling thread, after whoever runs it already.
 
         :raises errors.JournalUnusable: nothing was done.
         """
-        key = (task.migration.key, task.migration.role)
+        key = task.key
         with self.holding(task):
             if self.ports.shutdown.is_set():
                 return
@@ -179,7 +179,7 @@ class Coordinator:
             task.abort_requested = True
             if not task.is_nova and task.phase is Phase.LIVE:
                 self.ports.movers.abort(task.migration)
-            self.wake((task.migration.key, task.migration.role))
+            self.wake(task.key)
             return True
         return False
 
@@ -200,7 +200,7 @@ class Coordinator:
         tasks = self.tasks_of(instance)
         for task in tasks:
             task.rollback_requested = True
-            self.wake((task.migration.key, task.migration.role))
+            self.wake(task.key)
         now = self.ports.clock()
         with self._lock:
             self._given_up = {i: at for i, at in self._given_up.items()

@@ -106,7 +106,7 @@ class Desk:
         tasks = [t for t in self._coordinator.tasks_of(request.instance)
                  if t.migration.key == request.migration]
         for task in tasks:
-            self._coordinator.wake((task.migration.key, task.migration.role))
+            self._coordinator.wake(task.key)
         return payloads.LookReply(known=bool(tasks))
 
     # -- inside --------------------------------------------------------------
@@ -160,7 +160,7 @@ class Desk:
     def _check_free(self, migration: Migration) -> None:
         for other in self._coordinator.tasks_of(migration.instance):
             other.is_superseded = True
-            self._coordinator.wake((other.migration.key, other.migration.role))
+            self._coordinator.wake(other.key)
             raise errors.DirectoryChanged(
                 path=migration.instance,
                 reason=f"migration {other.migration.key} of the same guest is still open here")
@@ -173,7 +173,7 @@ class Desk:
 
     def _find(self, key: str, role: Role, instance: str) -> Task:
         for task in self._coordinator.tasks_of(instance):
-            if (task.migration.key, task.migration.role) == (key, role):
+            if task.key == (key, role):
                 return task
         raise errors.BadInput(what=f"migration {key}", reason="it is not open here")
 

@@ -15,7 +15,7 @@ from rbd_worker import conf, errors
 from rbd_worker.host import evidence, hypervisor, instances, peers, trash, walk
 from rbd_worker.migration import journal as journals
 from rbd_worker.migration import mover
-from rbd_worker.model import Executor, Migration, Outcome, Phase
+from rbd_worker.model import Executor, Migration, Outcome, Phase, Role
 from rpcapi import payloads
 
 
@@ -66,6 +66,11 @@ class Task:
         self.rollback_requested = False
         self.rollback_outcome = Outcome.FAILED
         self.is_superseded = False
+
+    @property
+    def key(self) -> tuple[str, Role]:
+        """By which whoever has news of it wakes it."""
+        return self.migration.key, self.migration.role
 
     @property
     def is_nova(self) -> bool:

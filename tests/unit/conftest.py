@@ -5,7 +5,7 @@ import typing as ty
 
 import pytest
 
-from tests.world import World
+from tests.world import Host, World
 
 MakeWorld = ty.Callable[..., World]
 
@@ -25,3 +25,15 @@ def make_world(tmp_path_factory: pytest.TempPathFactory) -> ty.Iterator[MakeWorl
     yield make
     for world in made:
         world.close()
+
+
+@pytest.fixture
+def here(world: World) -> Host:
+    """The first host of the test's own ``world``, where its guest begins."""
+    return world.hosts[0]
+
+
+@pytest.fixture
+def there(world: World) -> Host:
+    """The second one."""
+    return world.hosts[1]

@@ -51,11 +51,6 @@ def world(make_world: MakeWorld) -> World:
 
 
 @pytest.fixture
-def here(world: World) -> Host:
-    return world.hosts[0]
-
-
-@pytest.fixture
 def operator(here: Host) -> Operator:
     return Operator(here.world.root / here.name / "nova.conf")
 

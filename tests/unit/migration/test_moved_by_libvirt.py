@@ -24,16 +24,6 @@ def world(make_world: MakeWorld) -> World:
     return make_world("libvirt")
 
 
-@pytest.fixture
-def here(world: World) -> Host:
-    return world.hosts[0]
-
-
-@pytest.fixture
-def there(world: World) -> Host:
-    return world.hosts[1]
-
-
 def _steps(host: Host, key: str, *states: str) -> list[str]:
     return [step for step, state in host.records(key) if state in states]
 

@@ -17,16 +17,6 @@ def world(make_world: MakeWorld) -> World:
     return make_world("nova")
 
 
-@pytest.fixture
-def here(world: World) -> Host:
-    return world.hosts[0]
-
-
-@pytest.fixture
-def there(world: World) -> Host:
-    return world.hosts[1]
-
-
 def _leftover(host: Host, guest: str) -> dict[str, bytes]:
     """A directory as an evacuation or a reverted resize leaves it."""
     host.directory(guest).mkdir()

@@ -17,16 +17,6 @@ def world(make_world: MakeWorld) -> World:
     return make_world("nova", nova_cleanup_grace=60)
 
 
-@pytest.fixture
-def here(world: World) -> Host:
-    return world.hosts[0]
-
-
-@pytest.fixture
-def there(world: World) -> Host:
-    return world.hosts[1]
-
-
 def test_a_source_whose_guest_has_left_stops_asking_for_the_preparation(
         world: World, here: Host, there: Host) -> None:
     """Casts of there and back, heard late by both, would refuse each other for half a minute."""

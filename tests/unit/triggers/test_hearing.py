@@ -28,11 +28,6 @@ def world(make_world: MakeWorld) -> World:
     return make_world("libvirt")
 
 
-@pytest.fixture
-def here(world: World) -> Host:
-    return world.hosts[0]
-
-
 def _cast(world: World, guest: str, **changes: ty.Any) -> dict[str, ty.Any]:
     order = world.order(guest, *world.hosts)
     return conductor.live_migration(order, **changes)
