@@ -7,7 +7,6 @@ Functional tests share the one lab: run them serially.
 """
 
 import collections.abc
-import os
 import pathlib
 
 import pytest
@@ -15,12 +14,13 @@ import pytest
 from devstack import lab as labs
 from devstack.conductor import Conductor
 from devstack.lab import checks
+from tests import lab_session
 from tests.functional.fleet import Fleet
 
 HERE = pathlib.Path(__file__).parent
 
 #: A session's lab is named for the number of its process.
-OWN_LABS = pathlib.Path("/var/tmp/rbdw-lab-")
+OWN_LABS = "/var/tmp/rbdw-lab-"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -33,38 +33,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def lab_parts() -> None:
     """Ends the test here where the machine cannot run a lab."""
-    reason = checks.why_not()
-    if reason and os.environ.get("CI"):
-        pytest.fail(reason, pytrace=False)
-    if reason:
-        pytest.skip(reason)
+    lab_session.demand(checks.why_not())
 
 
 @pytest.fixture(scope="session")
 def running_lab(lab_parts: None) -> collections.abc.Iterator[labs.Lab]:
-    """The session's own lab, apart from one that a developer may have up.
-
-    With RBD_WORKER_LAB set that directory is used, and a lab that is up there
-    already is left up: handy for running one test again and again.
-    """
-    named = os.environ.get("RBD_WORKER_LAB")
-    if named:
-        root = pathlib.Path(named)
-    else:
-        _sweep()
-        root = pathlib.Path(f"{OWN_LABS}{os.getpid()}")
-    was_up = root.exists()
-    one = labs.up(root=root)
-    yield one
-    if not (named and was_up):
-        one.down()
-
-
-def _sweep() -> None:
-    """Remove the labs of sessions that were killed."""
-    for root in OWN_LABS.parent.glob(OWN_LABS.name + "*"):
-        if not pathlib.Path("/proc", root.name.removeprefix(OWN_LABS.name)).exists():
-            labs.down(root)
+    """The session's own lab, up until its end."""
+    with lab_session.own_lab(OWN_LABS) as one:
+        yield one
 
 
 @pytest.fixture

@@ -6,20 +6,19 @@ they fail instead.  Run them serially.
 """
 
 import collections.abc
-import os
 import pathlib
 
 import pytest
 
 from devstack import gate
-from devstack import lab as labs
 from devstack.lab import checks
+from tests import lab_session
 from tests.gate.scene import Scene
 
 HERE = pathlib.Path(__file__).parent
 
 #: A session's lab is named for the number of its process.
-OWN_LABS = pathlib.Path("/var/tmp/rbdw-gate-")
+OWN_LABS = "/var/tmp/rbdw-gate-"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -34,37 +33,14 @@ def gate_parts() -> None:
     """Ends the test here where the machine cannot run the gate."""
     lacks = gate.missing()
     reason = checks.why_not() or (f"missing: {', '.join(lacks)}; run: make gate" if lacks else "")
-    if reason and os.environ.get("CI"):
-        pytest.fail(reason, pytrace=False)
-    if reason:
-        pytest.skip(reason)
+    lab_session.demand(reason)
 
 
 @pytest.fixture(scope="session")
 def cloud(gate_parts: None) -> collections.abc.Iterator[gate.Cloud]:
-    """Nova on a lab of the session's own.
-
-    With RBD_WORKER_LAB set that directory is used, and a lab that is up there
-    already is left up: handy for running one test again and again.
-    """
-    named = os.environ.get("RBD_WORKER_LAB")
-    if named:
-        root = pathlib.Path(named)
-    else:
-        _sweep()
-        root = pathlib.Path(f"{OWN_LABS}{os.getpid()}")
-    was_up = root.exists()
-    lab = labs.up(root=root)
-    yield gate.up(lab)
-    if not (named and was_up):
-        lab.down()
-
-
-def _sweep() -> None:
-    """Remove the labs of sessions that were killed."""
-    for root in OWN_LABS.parent.glob(OWN_LABS.name + "*"):
-        if not pathlib.Path("/proc", root.name.removeprefix(OWN_LABS.name)).exists():
-            labs.down(root)
+    """Nova on a lab of the session's own; see ``lab_session.own_lab``."""
+    with lab_session.own_lab(OWN_LABS) as lab:
+        yield gate.up(lab)
 
 
 @pytest.fixture

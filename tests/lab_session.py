@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A lab for one session of tests: the functional ones', or the gate's."""
+
+import collections.abc
+import contextlib
+import os
+import pathlib
+
+import pytest
+
+from devstack import lab as labs
+
+
+def demand(reason: str) -> None:
+    """End the test here where there is a ``reason`` why it cannot run.
+
+    It is skipped; where CI is set it fails, since there a silent skip would
+    look like success.
+    """
+    if reason and os.environ.get("CI"):
+        pytest.fail(reason, pytrace=False)
+    if reason:
+        pytest.skip(reason)
+
+
+@contextlib.contextmanager
+def own_lab(prefix: str) -> collections.abc.Iterator[labs.Lab]:
+    """The session's own lab, apart from one that a developer may have up.
+
+    With RBD_WORKER_LAB set that directory is used, and a lab that is up there
+    already is left up: handy for running one test again and again.
+
+    :param prefix: path of the session's labs, up to the number of its process.
+    """
+    named = os.environ.get("RBD_WORKER_LAB")
+    if named:
+        root = pathlib.Path(named)
+    else:
+        _sweep(pathlib.Path(prefix))
+        root = pathlib.Path(f"{prefix}{os.getpid()}")
+    was_up = root.exists()
+    one = labs.up(root=root)
+    yield one
+    if not (named and was_up):
+        one.down()
+
+
+def _sweep(labs_of_sessions: pathlib.Path) -> None:
+    """Remove the labs of sessions that were killed."""
+    name = labs_of_sessions.name
+    for root in labs_of_sessions.parent.glob(name + "*"):
+        if not pathlib.Path("/proc", root.name.removeprefix(name)).exists():
+            labs.down(root)
