@@ -29,6 +29,9 @@ COPY_SECONDS = 3600
 #: Attempts to publish after the first; oslo.messaging's default is to try for ever.
 PUBLISH_RETRIES = 1
 
+#: What every worker understands; each call names the version that brought it.
+OLDEST = "1.0"
+
 #: A host's name that cannot be one.
 _NOBODY = "-"
 
@@ -63,7 +66,7 @@ class Client:
     def __init__(self, transport: oslo_messaging.Transport,
                  version_cap: str | None = None) -> None:
         target = oslo_messaging.Target(
-            exchange=rpcapi.EXCHANGE, topic=rpcapi.TOPIC, version=rpcapi.VERSION)
+            exchange=rpcapi.EXCHANGE, topic=rpcapi.TOPIC, version=OLDEST)
         self._client = oslo_messaging.get_rpc_client(
             transport, target, version_cap=version_cap, retry=PUBLISH_RETRIES,
             transport_options=oslo_messaging.TransportOptions(at_least_once=True))
@@ -71,41 +74,41 @@ class Client:
 
     def describe(self, host: str) -> payloads.Description:
         """Who runs on ``host``. Since 1.0."""
-        return self._call(host, "describe", payloads.Description, ASK_SECONDS)
+        return self.call(host, "describe", payloads.Description, ASK_SECONDS)
 
     def pre_live_migration(self, host: str,
                            request: payloads.PrepareRequest) -> payloads.PrepareReply:
         """Make ``host`` ready for a guest. Since 1.0. Safe to repeat."""
-        return self._call(host, "pre_live_migration", payloads.PrepareReply,
+        return self.call(host, "pre_live_migration", payloads.PrepareReply,
                           COPY_SECONDS, request)
 
     def read_chunk(self, host: str, request: payloads.ChunkRequest) -> payloads.Chunk:
         """A piece of a file that ``host`` has pinned. Since 1.0."""
-        return self._call(host, "read_chunk", payloads.Chunk, 60, request)
+        return self.call(host, "read_chunk", payloads.Chunk, 60, request)
 
     def post_live_migration(self, host: str,
                             request: payloads.FinishRequest) -> payloads.FinishReply:
         """Hand over the files as they ended. Since 1.0. Safe to repeat."""
-        return self._call(host, "post_live_migration", payloads.FinishReply,
+        return self.call(host, "post_live_migration", payloads.FinishReply,
                           COPY_SECONDS, request)
 
     def rollback_live_migration(self, host: str, request: payloads.RollbackRequest,
                                 ) -> payloads.RollbackReply:
         """Let ``host`` drop what it staged or made. Since 1.0. Safe to repeat."""
-        return self._call(host, "rollback_live_migration", payloads.RollbackReply,
+        return self.call(host, "rollback_live_migration", payloads.RollbackReply,
                           60, request)
 
     def testify(self, host: str, request: payloads.TestifyRequest) -> payloads.TestifyReply:
         """What ``host`` observes of some instances right now. Since 1.0."""
-        return self._call(host, "testify", payloads.TestifyReply, ASK_SECONDS, request)
+        return self.call(host, "testify", payloads.TestifyReply, ASK_SECONDS, request)
 
     def look_again(self, host: str, request: payloads.LookRequest) -> payloads.LookReply:
         """Something was heard that makes a look at a migration worthwhile. Since 1.0."""
-        return self._call(host, "look_again", payloads.LookReply, ASK_SECONDS, request)
+        return self.call(host, "look_again", payloads.LookReply, ASK_SECONDS, request)
 
     def audit(self, host: str, request: payloads.AuditRequest) -> payloads.AuditReply:
         """Have ``host`` look at its directories without a guest. Since 1.0."""
-        return self._call(host, "audit", payloads.AuditReply, COPY_SECONDS, request)
+        return self.call(host, "audit", payloads.AuditReply, COPY_SECONDS, request)
 
     def who_holds(self, request: payloads.WhoHoldsRequest) -> None:
         """Ask all workers at once; holders send ``holding`` to the asker. Since 1.0."""
@@ -121,8 +124,13 @@ class Client:
             self._client.prepare(server=host, version="1.0").cast(
                 {}, "holding", request=report.to_wire())
 
-    def _call(self, host: str, method: str, reply: type[P], seconds: float,
-              request: fields.Payload | None = None, version: str = "1.0") -> P:
+    def call(self, host: str, method: str, reply: type[P], seconds: float,
+             request: fields.Payload | None = None, version: str = OLDEST) -> P:
+        """Ask ``host`` and wait; for the modules of this package that have a noun of their own.
+
+        :param seconds: time limit of the whole call.
+        :param version: of the RPC API that brought ``method``.
+        """
         if not self._client.can_send_version(version):
             raise TooNew(f"{method} needs {version}, which the version cap forbids")
         prepared = self._client.prepare(

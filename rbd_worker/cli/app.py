@@ -12,10 +12,14 @@ import sys
 import typing as ty
 
 from cliff import app, commandmanager
+from oslo_config import cfg
 
 from rbd_worker import conf, service
 from rbd_worker.migration import journal
 from rbd_worker.version import VERSION
+
+if ty.TYPE_CHECKING:
+    from rpcapi import client as rpc_client
 
 _EXAMPLES = """\
 examples:
@@ -64,6 +68,13 @@ class Control(app.App):
     def journal(self) -> journal.JournalReader:
         """The worker's journal, read-only; the worker may run meanwhile."""
         return journal.JournalReader(self.settings.state_directory)
+
+    def client(self) -> "rpc_client.Client":
+        """For calls of the workers of this and other hosts."""
+        from rpcapi import client as rpc_client  # oslo.messaging is only for who calls
+
+        settings = self.settings  # read before the transport, which needs transport_url
+        return rpc_client.Client(rpc_client.transport_for(cfg.CONF), settings.rpc_version_cap)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -4,11 +4,8 @@
 import argparse
 import typing as ty
 
-from oslo_config import cfg
-
 from rbd_worker.cli import base
 from rbd_worker.host import peers
-from rpcapi import client as rpc_client
 from rpcapi import payloads
 
 
@@ -17,7 +14,7 @@ class AuditRun(base.Lister):
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
-        parser.add_argument("--host", metavar="HOST", help="of that host instead of this one")
+        base.add_host(parser)
         parser.add_argument(
             "--act", action="store_true",
             help="move to the trash what is proven twice, audit_pause apart; only where "
@@ -26,8 +23,7 @@ class AuditRun(base.Lister):
 
     def take_action(self, parsed: argparse.Namespace) -> tuple[tuple[str, ...], ty.Any]:
         own = self.control.settings.host
-        client = rpc_client.Client(rpc_client.transport_for(cfg.CONF))
-        reply = peers.Peers(client, own).audit(
-            parsed.host or own, payloads.AuditRequest(act=parsed.act))
+        reply = peers.Peers(self.control.client(), own).audit(
+            self.host(parsed), payloads.AuditRequest(act=parsed.act))
         return (("Instance", "Verdict", "Holder", "Reason"),
                 [(f.instance, f.verdict, f.holder, f.reason) for f in reply.findings])

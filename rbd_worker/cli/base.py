@@ -21,6 +21,10 @@ class _Ours(command.Command):
     def control(self) -> "apps.Control":
         return ty.cast("apps.Control", self.app)
 
+    def host(self, parsed: argparse.Namespace) -> str:
+        """The host that ``--host`` names, or this one."""
+        return str(parsed.host or self.control.settings.host)
+
     def run(self, parsed: argparse.Namespace) -> int:
         """As cliff's, which would tell of an error without its remedy."""
         try:
@@ -41,6 +45,11 @@ class Lister(_Ours, lister.Lister):
 
 class ShowOne(_Ours, show.ShowOne):
     pass
+
+
+def add_host(parser: argparse.ArgumentParser) -> None:
+    """``--host``: ask the worker of another host."""
+    parser.add_argument("--host", metavar="HOST", help="of that host instead of this one")
 
 
 def when(seconds: float | None) -> str:

@@ -4,13 +4,10 @@
 import argparse
 import typing as ty
 
-from oslo_config import cfg
-
 from rbd_worker import errors
 from rbd_worker.cli import base
 from rbd_worker.host import peers
 from rbd_worker.model import Outcome
-from rpcapi import client as rpc_client
 
 
 class Status(base.ShowOne):
@@ -18,12 +15,12 @@ class Status(base.ShowOne):
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
-        parser.add_argument("--host", metavar="HOST", help="ask the worker of that host")
+        base.add_host(parser)
         return parser
 
     def take_action(self, parsed: argparse.Namespace) -> tuple[ty.Any, ty.Any]:
         settings = self.control.settings
-        rows = dict(self._asked(parsed.host or settings.host))
+        rows = dict(self._asked(self.host(parsed)))
         if parsed.host in (None, settings.host):
             rows |= self._read()
         return tuple(rows), tuple(rows.values())
@@ -31,7 +28,7 @@ class Status(base.ShowOne):
     def _asked(self, host: str) -> ty.Iterator[tuple[str, ty.Any]]:
         """What the running worker says of itself."""
         yield "host", host
-        client = rpc_client.Client(rpc_client.transport_for(cfg.CONF))
+        client = self.control.client()
         try:
             answer = peers.Peers(client, self.control.settings.host).describe(host)
         except errors.Error as e:

@@ -25,30 +25,30 @@ class Peers:
         self._own_host = own_host
 
     def describe(self, host: str) -> payloads.Description:
-        with _translated(host):
+        with translated(host):
             return self._client.describe(host)
 
     def pre_live_migration(self, host: str,
                            request: payloads.PrepareRequest) -> payloads.PrepareReply:
-        with _translated(host):
+        with translated(host):
             return self._client.pre_live_migration(host, request)
 
     def read_chunk(self, host: str, request: payloads.ChunkRequest) -> payloads.Chunk:
-        with _translated(host):
+        with translated(host):
             return self._client.read_chunk(host, request)
 
     def post_live_migration(self, host: str,
                             request: payloads.FinishRequest) -> payloads.FinishReply:
-        with _translated(host):
+        with translated(host):
             return self._client.post_live_migration(host, request)
 
     def rollback_live_migration(self, host: str, request: payloads.RollbackRequest,
                                 ) -> payloads.RollbackReply:
-        with _translated(host):
+        with translated(host):
             return self._client.rollback_live_migration(host, request)
 
     def look_again(self, host: str, request: payloads.LookRequest) -> payloads.LookReply:
-        with _translated(host):
+        with translated(host):
             return self._client.look_again(host, request)
 
     def testify(self, host: str, instance: str,
@@ -63,7 +63,7 @@ class Peers:
             asker=self._own_host,
             questions=tuple(payloads.Question(instance=instance, probe=probe)
                             for instance, probe in probes.items()))
-        with _translated(host):
+        with translated(host):
             reply = self._client.testify(host, request)
         found = {t.instance: t for t in reply.testimonies if t.host == host}
         if found.keys() != probes.keys():
@@ -71,21 +71,22 @@ class Peers:
         return found
 
     def audit(self, host: str, request: payloads.AuditRequest) -> payloads.AuditReply:
-        with _translated(host):
+        with translated(host):
             return self._client.audit(host, request)
 
     def who_holds(self, request: payloads.WhoHoldsRequest) -> None:
         """Ask all workers; their answers come to this host's own RPC server."""
-        with _translated("any host"):
+        with translated("any host"):
             self._client.who_holds(request)
 
     def holding(self, host: str, report: payloads.HoldingReport) -> None:
-        with _translated(host):
+        with translated(host):
             self._client.holding(host, report)
 
 
 @contextlib.contextmanager
-def _translated(host: str) -> ty.Iterator[None]:
+def translated(host: str) -> ty.Iterator[None]:
+    """The client's errors about ``host`` as this worker's own."""
     try:
         yield
     except rpc_client.Unreachable as e:

@@ -113,7 +113,7 @@ def test_an_unknown_method_and_version_are_too_new(peer):
     with pytest.raises(client.TooNew):
         peer.testify("node1", payloads.TestifyRequest(asker="node2", questions=()))
     with pytest.raises(client.TooNew):
-        peer._call("node1", "describe", payloads.Description, 5, version="1.1")
+        peer.call("node1", "describe", payloads.Description, 5, version="1.9")
 
 
 def test_a_broker_that_is_away_is_noticed_before_the_first_call():

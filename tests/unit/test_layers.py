@@ -31,8 +31,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 HOMES: dict[str, tuple[str, ...]] = {
     "kombu": ("rbd_worker.triggers.",),
     "amqp": ("rbd_worker.triggers.",),
-    "oslo_messaging": ("rpcapi.", "rbd_worker.triggers.peer_server", "rbd_worker.triggers.broker",
-                       "rbd_worker.worker"),
+    "oslo_messaging": ("rpcapi.", "rbd_worker.triggers.peer_server", "rbd_worker.triggers.edge",
+                       "rbd_worker.triggers.broker", "rbd_worker.worker"),
     "oslo_service": ("rpcapi",),
     "libvirt": ("rbd_worker.host.", "rbd_worker.triggers.domain_events"),
     "rados": ("rbd_worker.host.rbd",),

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Directories of a host whose guest is not there."""
+
+import typing as ty
+
+import msgspec
+
+from rpcapi.fields import InstanceUUID, Payload, Size, Text
+
+
+class AuditRequest(Payload, frozen=True, kw_only=True):
+    """Operator to worker: look at every directory without a guest now.
+
+    :ivar act: remove what is proven, where ``audit_action`` allows it too.
+    """
+
+    act: bool = False
+
+
+class Finding(Payload, frozen=True, kw_only=True):
+    """One directory without a guest here.
+
+    :ivar verdict: ``leftover`` (proven), ``trashed`` or ``kept``.
+    :ivar holder: the host whose libvirt has the guest; empty where none said so.
+    :ivar reason: why it is kept, or the id of the trash item.
+    """
+
+    instance: InstanceUUID
+    verdict: ty.Literal["leftover", "trashed", "kept"]
+    holder: ty.Annotated[str, msgspec.Meta(max_length=255)] = ""
+    reason: Text = ""
+
+
+class AuditReply(Payload, frozen=True, kw_only=True):
+    """:ivar directories: how many instance directories there are."""
+
+    directories: Size
+    findings: ty.Annotated[tuple[Finding, ...], msgspec.Meta(max_length=100_000)] = ()

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files of an instance directory on their way from one host to the other."""
+
+import typing as ty
+
+import msgspec
+
+from rpcapi.fields import (
+    CHUNK_BYTES,
+    MAX_ENTRIES,
+    MAX_INLINE_BYTES,
+    Digest,
+    InstanceUUID,
+    MigrationKey,
+    Payload,
+    RelativePath,
+    Size,
+)
+
+
+class FileEntry(Payload, frozen=True, kw_only=True):
+    """One file or directory below an instance directory.
+
+    :ivar path: relative, ``/`` between names, no ``.``, ``..`` or empty names.
+    :ivar size: apparent size in bytes; 0 for a directory.
+    :ivar mode: permission bits.
+    :ivar owner, group: names where the sender knows them, so that hosts whose
+        numbers differ keep the meaning; ``uid`` and ``gid`` otherwise.
+    :ivar mtime_ns: modification time in nanoseconds since the epoch.
+    :ivar digest: SHA-256 of the content (see ``rbd_worker.host.digest``);
+        empty for a directory.
+    :ivar inline: zlib-compressed content from ``inline_from`` to the end, or
+        None where the receiver has to pull it.
+    """
+
+    path: RelativePath
+    kind: ty.Literal["file", "directory"]
+    size: Size = 0
+    mode: ty.Annotated[int, msgspec.Meta(ge=0, le=0o7777)]
+    uid: ty.Annotated[int, msgspec.Meta(ge=0, le=(1 << 32) - 2)]
+    gid: ty.Annotated[int, msgspec.Meta(ge=0, le=(1 << 32) - 2)]
+    owner: ty.Annotated[str, msgspec.Meta(max_length=64)] = ""
+    group: ty.Annotated[str, msgspec.Meta(max_length=64)] = ""
+    mtime_ns: ty.Annotated[int, msgspec.Meta(ge=0, le=1 << 62)]
+    digest: Digest = ""
+    inline: ty.Annotated[bytes, msgspec.Meta(max_length=MAX_INLINE_BYTES)] | None = None
+    inline_from: Size = 0
+
+
+Entries = ty.Annotated[tuple[FileEntry, ...], msgspec.Meta(max_length=MAX_ENTRIES)]
+
+
+#: Path of a file to the digest of its content.
+Digests = ty.Annotated[dict[RelativePath, Digest], msgspec.Meta(max_length=MAX_ENTRIES)]
+Paths = ty.Annotated[tuple[RelativePath, ...], msgspec.Meta(max_length=MAX_ENTRIES)]
+
+
+class PathProbe(Payload, frozen=True, kw_only=True):
+    """What one host lays down so that the other can tell a shared path.
+
+    :ivar nonce: name of a file just made in ``<instances_path>/.rbd-worker/nonce``;
+        empty where only the identity of the directory is told.
+    :ivar inode, changed_ns, filesystem: of the instance directory, 0 where
+        there is none: equal on both hosts means shared, or at least unsure.
+    """
+
+    nonce: ty.Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{32})?\Z")] = ""
+    inode: ty.Annotated[int, msgspec.Meta(ge=0)] = 0
+    changed_ns: int = 0
+    filesystem: ty.Annotated[int, msgspec.Meta(ge=0)] = 0
+
+
+class ChunkRequest(Payload, frozen=True, kw_only=True):
+    """Destination to source: the content of one pinned file from ``offset``."""
+
+    migration: MigrationKey
+    instance: InstanceUUID
+    path: RelativePath
+    offset: Size
+
+
+class Chunk(Payload, frozen=True, kw_only=True):
+    """A piece of a file: ``data`` (zlib) stands at ``offset``, ``next`` is where to go on.
+
+    Between the end of ``data`` and ``next`` there is a hole; ``next`` equal to
+    the file's size ends the file.
+    """
+
+    offset: Size
+    data: ty.Annotated[bytes, msgspec.Meta(max_length=2 * CHUNK_BYTES)]
+    next: Size

@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who answers."""
+
+import typing as ty
+
+import msgspec
+
+from rpcapi.fields import HostName, Payload, Text
+
+
+class Description(Payload, frozen=True, kw_only=True):
+    """Who answers: for status and for refusing an unfit peer early.
+
+    :ivar started: seconds since the epoch.
+    :ivar hearing: state of the tap, for people; empty where there is none.
+    """
+
+    host: HostName
+    worker_version: Text
+    rpc_version: Text
+    executor: Text
+    started: float = 0
+    hearing: Text = ""
+    open_entries: ty.Annotated[int, msgspec.Meta(ge=0)] = 0
+    unresolved: ty.Annotated[int, msgspec.Meta(ge=0)] = 0
