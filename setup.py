@@ -47,6 +47,7 @@ setuptools.setup(
             "hook status = rbd_worker.cli.hook:HookStatus",
             "migration list = rbd_worker.cli.migration:MigrationList",
             "migration show = rbd_worker.cli.migration:MigrationShow",
+            "preflight = rbd_worker.cli.preflight:PreflightRun",
             "refusal list = rbd_worker.cli.refusal:RefusalList",
             "audit = rbd_worker.cli.audit:AuditRun",
             "trash list = rbd_worker.cli.trash:TrashList",

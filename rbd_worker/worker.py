@@ -8,6 +8,7 @@ configuration or an unusable journal ends the start.  Stop: the same
 backwards; open entries stay in the journal.
 """
 
+import contextlib
 import logging
 import resource
 import threading
@@ -29,12 +30,14 @@ from rbd_worker.migration import (
     testimony,
 )
 from rbd_worker.model import Executor
+from rbd_worker.preflight import bench, pair, survey
 from rbd_worker.triggers import (
     broker,
     domain_events,
     hearing,
     hook_socket,
     peer_server,
+    preflight_endpoint,
     tap,
 )
 from rbd_worker.version import VERSION
@@ -92,7 +95,8 @@ class Worker:
         self.peer_server = peer_server.PeerServer(
             transport, settings.host,
             peer_server.Endpoint(desk.Desk(self.coordinator), testimonies, self.audit,
-                                 self.describe))
+                                 self.describe),
+            self._preflight(rpc_client.Client(transport, settings.rpc_version_cap)))
         self._auditor = threading.Thread(target=self._audit_again, name="audit", daemon=True)
         self.arrivals = arrival.Arrivals(
             settings, ports.directories,
@@ -119,6 +123,14 @@ class Worker:
             movers=mover.Movers(self.hypervisor, settings.max_concurrent_live_migrations,
                                 settings.live_migration_retry_count, shutdown),
             shutdown=shutdown, nova_consumers=self._nova_consumers)
+
+    def _preflight(self, client: rpc_client.Client) -> preflight_endpoint.PreflightEndpoint:
+        surveyor = survey.Surveyor(bench.Bench(
+            settings=self.settings, hypervisor=self.hypervisor, images=self.images,
+            directories=self.coordinator.ports.directories,
+            secrets=secrets.Secrets(self.hypervisor.connection, _SECRET_SECONDS),
+            journal=self.journal, hearing=self._heard_lately))
+        return preflight_endpoint.PreflightEndpoint(surveyor, pair.Preflight(surveyor, client))
 
     # -- life ----------------------------------------------------------------
 
@@ -171,6 +183,9 @@ class Worker:
         status = self.tap.status()
         return f"{status.state}, {status.reason}" if status.reason else str(status.state)
 
+    def _heard_lately(self) -> bench.Hearing:
+        return bench.Hearing(self.tap.status().state is tap.TapState.HEARING, self.hearing)
+
     def ailment(self) -> str | None:
         """What keeps the worker from working and only a new start can cure; None if nothing.
 
@@ -215,6 +230,12 @@ class Worker:
                 connect()
             except errors.Error as e:
                 LOG.warning("%s", e.sentence)
+        threading.Thread(target=self._have_capabilities_probed, daemon=True).start()
+
+    def _have_capabilities_probed(self) -> None:
+        """libvirt takes seconds over them once after its start, an operator would wait."""
+        with contextlib.suppress(errors.Error):
+            self.hypervisor.versions()
 
     def _audit_again(self) -> None:
         """The first audit once all connections are there, then every ``audit_interval``."""

@@ -112,27 +112,22 @@ class Client:
 
     def who_holds(self, request: payloads.WhoHoldsRequest) -> None:
         """Ask all workers at once; holders send ``holding`` to the asker. Since 1.0."""
-        with _translated("who_holds", "1.0"):
-            self._reach_broker()
-            self._client.prepare(fanout=True, version="1.0").cast(
-                {}, "who_holds", request=request.to_wire())
+        self.cast_all("who_holds", request)
 
     def holding(self, host: str, report: payloads.HoldingReport) -> None:
         """Tell ``host`` what it asked all about. Since 1.0."""
-        with _translated("holding", "1.0"):
-            self._reach_broker()
-            self._client.prepare(server=host, version="1.0").cast(
-                {}, "holding", request=report.to_wire())
+        self.cast(host, "holding", report)
+
+    # -- for the modules of this package that have a noun of their own ----------
 
     def call(self, host: str, method: str, reply: type[P], seconds: float,
              request: fields.Payload | None = None, version: str = OLDEST) -> P:
-        """Ask ``host`` and wait; for the modules of this package that have a noun of their own.
+        """Ask ``host`` and wait for its answer.
 
         :param seconds: time limit of the whole call.
         :param version: of the RPC API that brought ``method``.
         """
-        if not self._client.can_send_version(version):
-            raise TooNew(f"{method} needs {version}, which the version cap forbids")
+        self._check_cap(method, version)
         prepared = self._client.prepare(
             server=host, version=version, timeout=seconds,
             call_monitor_timeout=MONITOR_SECONDS if seconds > MONITOR_SECONDS else None)
@@ -141,6 +136,27 @@ class Client:
             self._reach_broker()
             answer = prepared.call({}, method, **arguments)
         return reply.from_wire(answer)
+
+    def cast(self, host: str, method: str, request: fields.Payload,
+             version: str = OLDEST) -> None:
+        """Tell ``host`` something and wait for nothing."""
+        self._cast(method, request, version, server=host)
+
+    def cast_all(self, method: str, request: fields.Payload, version: str = OLDEST) -> None:
+        """Tell all workers something and wait for nothing."""
+        self._cast(method, request, version, fanout=True)
+
+    def _cast(self, method: str, request: fields.Payload, version: str,
+              **target: ty.Any) -> None:
+        self._check_cap(method, version)
+        with _translated(method, version):
+            self._reach_broker()
+            self._client.prepare(version=version, **target).cast(
+                {}, method, request=request.to_wire())
+
+    def _check_cap(self, method: str, version: str) -> None:
+        if not self._client.can_send_version(version):
+            raise TooNew(f"{method} needs {version}, which the version cap forbids")
 
     def _reach_broker(self) -> None:
         """Raise where RabbitMQ is away, once before the first call.

@@ -17,6 +17,9 @@ LOG = logging.getLogger(__name__)
 class _Ours(command.Command):
     """Gives a command its typed application, and an operator the remedy with the error."""
 
+    #: Of a command that was done and has something to say by it.
+    exit_status = 0
+
     @property
     def control(self) -> "apps.Control":
         return ty.cast("apps.Control", self.app)
@@ -28,7 +31,7 @@ class _Ours(command.Command):
     def run(self, parsed: argparse.Namespace) -> int:
         """As cliff's, which would tell of an error without its remedy."""
         try:
-            return int(super().run(parsed) or 0)
+            return int(super().run(parsed) or 0) or self.exit_status
         except errors.Error as e:
             LOG.debug("%s", e, exc_info=True)  # shown with --debug
             print(f"rbd-workerctl: {e.sentence}", file=self.app.stderr)

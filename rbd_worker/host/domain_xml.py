@@ -28,6 +28,12 @@ def rbd_images(xml: str) -> tuple[RbdImage, ...]:
     return tuple(found)
 
 
+def host_uuid(capabilities: str) -> str:
+    """libvirt's UUID of a host, from its capabilities; empty where it tells none."""
+    element = _parsed(capabilities).find("./host/uuid")
+    return "" if element is None else (element.text or "").strip()
+
+
 def memory_bytes(xml: str) -> int:
     """The memory a guest may have at most, in bytes; 0 where the XML does not say."""
     element = _parsed(xml).find("./memory")

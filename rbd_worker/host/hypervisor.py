@@ -18,9 +18,17 @@ from rbd_worker.host.move_options import MoveOrder, check_options
 from rbd_worker.host.moving import MoveResult, Progress
 from rbd_worker.model import GuestState, RbdImage
 
-__all__ = ["Hypervisor", "MoveOrder", "MoveResult", "Progress", "check_options"]
+__all__ = ["Hypervisor", "MoveOrder", "MoveResult", "Progress", "Versions", "check_options"]
 
 T = ty.TypeVar("T")
+
+
+class Versions(ty.NamedTuple):
+    """As libvirt counts: major * 1,000,000 + minor * 1,000 + release."""
+
+    libvirt: int
+    hypervisor: int
+    host_uuid: str
 
 
 class Hypervisor:
@@ -83,6 +91,31 @@ class Hypervisor:
         texts = self._ask(instance, _descriptions, none)
         return tuple(dict.fromkeys(
             image for text in texts for image in domain_xml.rbd_images(text)))
+
+    def versions(self) -> Versions:
+        """Of what runs here, and libvirt's name for this host.
+
+        :raises errors.HypervisorUnavailable: it cannot be asked.
+        """
+        def ask(libvirtd: libvirt.virConnect) -> Versions:
+            return Versions(libvirtd.getLibVersion(), libvirtd.getVersion(),
+                            domain_xml.host_uuid(libvirtd.getCapabilities()))
+        return self._translated(ask)
+
+    def description(self, instance: str) -> str | None:
+        """The guest's XML as it runs, or as it is defined; None where libvirt has none.
+
+        :raises errors.HypervisorUnavailable: it cannot be asked.
+        """
+        none: str | None = None
+        return self._ask(instance, lambda domain: domain.XMLDesc(0), none)
+
+    def try_uri(self, uri: str, seconds: float) -> None:
+        """Open a connection and close it again, as libvirt does it for a move.
+
+        :raises errors.HypervisorUnavailable: it does not open, or not in time.
+        """
+        connection.Connection(uri, seconds).open_another().close()
 
     # -- moving ----------------------------------------------------------------
 

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``rbd-workerctl preflight``: what would keep a guest from moving, before it moves."""
+
+import argparse
+import collections
+import typing as ty
+
+from rbd_worker import model
+from rbd_worker.cli import base
+from rbd_worker.host import peers
+from rpcapi import preflight as contract
+
+#: Exit statuses beside 0, all is well, and 1, it could not be asked.
+WARNINGS, FAILURES = 3, 4
+
+
+class PreflightRun(base.Lister):
+    """Look at the way of a guest to DEST: every row was measured, or says that it was not.
+
+    The exit status is 0 where every row is ok, 3 where there are warnings or
+    rows that could not be measured, 4 where something failed.
+    """
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        parser.add_argument("destination", metavar="DEST", help="the host it is to go to")
+        parser.add_argument("--source", metavar="HOST",
+                            help="the host it comes from (default: this one)")
+        parser.add_argument("--instance", metavar="UUID",
+                            help="a guest that runs on the source: looks at its CPU, disks and "
+                                 "networks too")
+        parser.add_argument("--problems", action="store_true",
+                            help="only rows that are not ok")
+        return parser
+
+    def take_action(self, parsed: argparse.Namespace) -> tuple[tuple[str, ...], ty.Any]:
+        source = model.host_name(parsed.source or self.control.settings.host)
+        request = contract.PreflightRequest(
+            destination=model.host_name(parsed.destination),
+            instance=model.canonical_uuid(parsed.instance) if parsed.instance else None)
+        with peers.translated(source):
+            reply = contract.preflight(self.control.client(), source, request)
+        states = collections.Counter(row.state for row in reply.rows)
+        self.exit_status = (FAILURES if states["failed"] else
+                            WARNINGS if states["warning"] + states["unknown"] else 0)
+        return (("Check", "Host", "State", "Found", "Remedy"),
+                [(row.name, row.host, row.state, row.found, row.remedy) for row in reply.rows
+                 if row.state != "ok" or not parsed.problems])
