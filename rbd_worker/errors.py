@@ -56,6 +56,20 @@ class BadConfiguration(Permanent):
     remedy = "{fix}"
 
 
+class NotConfirmed(Permanent):
+    """An operator was asked and did not say yes."""
+
+    msg = "nothing was done: {question}"
+    remedy = "Answer with y, or give --yes"
+
+
+class NotOurs(Permanent):
+    """Nova does this, not the worker."""
+
+    msg = "{what}: nova-compute moves guests here, not rbd-worker"
+    remedy = "Ask Nova: {command}"
+
+
 # -- what came in from outside -----------------------------------------------
 
 

@@ -22,6 +22,7 @@ from rbd_worker.host import hypervisor as hypervisors
 from rbd_worker.migration import (
     arrival,
     audit,
+    control,
     coordinator,
     desk,
     journal,
@@ -33,6 +34,7 @@ from rbd_worker.model import Executor
 from rbd_worker.preflight import bench, pair, survey
 from rbd_worker.triggers import (
     broker,
+    control_endpoint,
     domain_events,
     hearing,
     hook_socket,
@@ -96,6 +98,7 @@ class Worker:
             transport, settings.host,
             peer_server.Endpoint(desk.Desk(self.coordinator), testimonies, self.audit,
                                  self.describe),
+            control_endpoint.ControlEndpoint(control.Control(self.coordinator)),
             self._preflight(rpc_client.Client(transport, settings.rpc_version_cap)))
         self._auditor = threading.Thread(target=self._audit_again, name="audit", daemon=True)
         self.arrivals = arrival.Arrivals(

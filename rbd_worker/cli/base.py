@@ -28,6 +28,19 @@ class _Ours(command.Command):
         """The host that ``--host`` names, or this one."""
         return str(parsed.host or self.control.settings.host)
 
+    def confirm(self, parsed: argparse.Namespace, question: str) -> None:
+        """Ask, unless ``--yes`` was given.
+
+        :raises errors.NotConfirmed: the answer is not yes, or nobody can be asked.
+        """
+        if parsed.yes:
+            return
+        if not self.app.stdin.isatty():
+            raise errors.NotConfirmed(question=question)
+        print(f"{question} [y/N] ", end="", flush=True, file=self.app.stdout)
+        if self.app.stdin.readline().strip().lower() not in ("y", "yes"):
+            raise errors.NotConfirmed(question=question)
+
     def run(self, parsed: argparse.Namespace) -> int:
         """As cliff's, which would tell of an error without its remedy."""
         try:

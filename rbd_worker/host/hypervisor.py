@@ -153,6 +153,19 @@ class Hypervisor:
                         fix="It is in its last part; wait for its end") from e
         self._ask(instance, abort, None)
 
+    def progress(self, instance: str) -> Progress | None:
+        """How far a guest's move away from here is; None where it does not move.
+
+        :raises errors.HypervisorUnavailable: it cannot be asked.
+        """
+        none: Progress | None = None
+
+        def look(domain: libvirt.virDomain) -> Progress | None:
+            if domain_state.job_of(domain) is not Job.OUTGOING:
+                return None
+            return moving.progress_of(domain)
+        return self._ask(instance, look, none)
+
     def force_complete(self, instance: str) -> None:
         """Make the guest's move end now: by post-copy if permitted, else by a pause.
 

@@ -125,7 +125,7 @@ class Move:
             pause = LOOK_SECONDS
             elapsed = time.monotonic() - started
             try:
-                progress = self._look(domain)
+                progress = progress_of(domain, self._downtime)
                 if progress is None:
                     continue
                 self._on_progress(progress)
@@ -138,18 +138,6 @@ class Move:
             except Exception:
                 LOG.exception("[instance: %s] the move is not watched any more", self._instance)
                 return
-
-    def _look(self, domain: libvirt.virDomain) -> Progress | None:
-        stats = domain.jobStats()
-        if not stats.get("type") or "memory_total" not in stats:
-            return None
-        is_postcopy = tuple(domain.state()) == (libvirt.VIR_DOMAIN_PAUSED,
-                                                libvirt.VIR_DOMAIN_PAUSED_POSTCOPY)
-        return Progress(
-            memory_total=stats["memory_total"], memory_processed=stats["memory_processed"],
-            memory_remaining=stats["memory_remaining"], rate=stats.get("memory_bps", 0),
-            iteration=stats.get("memory_iteration", 0), downtime_limit=self._downtime,
-            elapsed=stats.get("time_elapsed", 0), mode="postcopy" if is_postcopy else "precopy")
 
     def _raise_downtime(self, domain: libvirt.virDomain,
                         steps: tuple[tuple[float, int], ...], elapsed: float) -> None:
@@ -199,6 +187,24 @@ class Move:
         return MoveResult(downtime_ms=self._figures.get("downtime", 0),
                           total_ms=self._figures.get("time_elapsed", 0),
                           memory_bytes=self._figures.get("memory_processed", 0))
+
+
+def progress_of(domain: libvirt.virDomain, downtime_limit: int = 0) -> Progress | None:
+    """What libvirt tells of the job right now; None where it tells no memory.
+
+    :param downtime_limit: as it was set last, milliseconds; libvirt does not tell it.
+    :raises libvirt.libvirtError: it cannot be asked.
+    """
+    stats = domain.jobStats()
+    if not stats.get("type") or "memory_total" not in stats:
+        return None
+    is_postcopy = tuple(domain.state()) == (libvirt.VIR_DOMAIN_PAUSED,
+                                            libvirt.VIR_DOMAIN_PAUSED_POSTCOPY)
+    return Progress(
+        memory_total=stats["memory_total"], memory_processed=stats["memory_processed"],
+        memory_remaining=stats["memory_remaining"], rate=stats.get("memory_bps", 0),
+        iteration=stats.get("memory_iteration", 0), downtime_limit=downtime_limit,
+        elapsed=stats.get("time_elapsed", 0), mode="postcopy" if is_postcopy else "precopy")
 
 
 def force_complete(domain: libvirt.virDomain, settings: conf.LibvirtSettings) -> None:

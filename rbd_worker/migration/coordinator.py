@@ -18,7 +18,7 @@ from rbd_worker import errors
 from rbd_worker.migration import engine, timers
 from rbd_worker.migration.journal import Entry
 from rbd_worker.migration.task import Ports, Task
-from rbd_worker.model import Executor, Migration, Phase, Role
+from rbd_worker.model import Executor, Migration, Outcome, Phase, Role
 
 LOG = logging.getLogger(__name__)
 
@@ -175,13 +175,33 @@ class Coordinator:
         :param number: Nova's id of the migration that is meant, where known.
         """
         for task in self._at_source(instance, number):
-            task.note("abort_requested")
-            task.abort_requested = True
-            if not task.is_nova and task.phase is Phase.LIVE:
-                self.ports.movers.abort(task.migration)
-            self.wake(task.key)
+            self.abort_task(task)
             return True
         return False
+
+    def abort_task(self, task: Task) -> None:
+        """Durable before anything is done, so that a restart does not forget it."""
+        task.note("abort_requested")
+        task.abort_requested = True
+        if not task.is_nova and task.phase is Phase.LIVE:
+            self.ports.movers.abort(task.migration)
+        self.wake(task.key)
+
+    def resolve(self, task: Task, outcome: Outcome, note: str) -> None:
+        """Close an unresolved task on an operator's word; no step runs, nothing is undone.
+
+        :raises errors.BadInput: it is not unresolved.
+        """
+        with self.holding(task):
+            if task.outcome is not Outcome.UNRESOLVED or task.is_closed:
+                raise errors.BadInput(
+                    what=f"migration {task.migration.key}",
+                    reason="it is not unresolved: it goes on by itself, wait for it or abort it")
+            LOG.warning("%s was unresolved (%s) and is closed as %s by an operator: %s",
+                        task.migration, task.reason, outcome, note or "no reason given")
+            task.note("resolved_by_operator", outcome=outcome.value, was=task.reason, note=note)
+            task.close(outcome, f"resolved by an operator: {note or 'no reason given'}")
+        self._forget(task.key)
 
     def force_complete(self, instance: str, number: int | None = None) -> bool:
         """Executor libvirt: make the move end now. False if nothing is open."""

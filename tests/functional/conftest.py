@@ -68,3 +68,10 @@ def fleet(lab: labs.Lab) -> collections.abc.Iterator[Fleet]:
         yield one
         for worker in one.workers.values():
             worker.kill9()
+
+
+@pytest.fixture
+def started(fleet: Fleet) -> Fleet:
+    """Two workers with executor libvirt, ready."""
+    fleet.start()
+    return fleet

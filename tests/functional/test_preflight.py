@@ -4,8 +4,6 @@
 import json
 import typing as ty
 
-import pytest
-
 from devstack import lab as labs
 from devstack.lab import worker as lab_worker
 from tests.functional.fleet import Fleet
@@ -34,12 +32,6 @@ def ask(host: labs.Host, *words: str) -> Asked:
     for row in json.loads(done.stdout):
         rows.setdefault(row["Check"], []).append(row)
     return Asked(done.returncode, rows)
-
-
-@pytest.fixture
-def started(fleet: Fleet) -> Fleet:
-    fleet.start()
-    return fleet
 
 
 def test_a_sound_pair_is_told_as_such(started: Fleet) -> None:

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An operator moves a guest, watches it, gives a move up or makes it end, on real parts."""
+
+import collections.abc
+import re
+import subprocess
+import threading
+import time
+
+import pytest
+
+from devstack import lab as labs
+from devstack.lab import worker as lab_worker
+from rbd_worker.model import Outcome
+from tests.functional.fleet import Fleet, states
+
+#: A busy guest of 64 MiB does not arrive at that rate (MiB/s).
+SLOW = {"live_migration_bandwidth": 4}
+
+
+def control(host: labs.Host, *words: str) -> subprocess.CompletedProcess[str]:
+    return host.run([lab_worker.program("rbd-workerctl"), *lab_worker.CONFIG_FILES, *words],
+                    check=False)
+
+
+@pytest.fixture
+def moving(fleet: Fleet) -> collections.abc.Iterator[tuple[Fleet, labs.Guest, str]]:
+    """A guest that is on its way from node1 and will not arrive by itself."""
+    fleet.start(libvirt=SLOW)
+    guest = fleet.lab.define_guest(fleet.one, busy=True)
+    guest.wait_for_console(fleet.one)
+    begun = control(fleet.one, "live-migrate", guest.uuid, "node2")
+    assert (begun.returncode, begun.stderr) == (0, "")
+    migration = begun.stdout.strip()
+    fleet.until(lambda: "memory" in control(fleet.one, "migration", "watch",
+                                            migration, "--once").stdout, "the move")
+    yield fleet, guest, migration
+
+
+def test_an_operator_moves_a_guest_and_sees_it_arrive(fleet: Fleet):
+    fleet.start()
+    guest = fleet.lab.define_guest(fleet.one)
+    done = control(fleet.two, "live-migrate", guest.uuid, "node2", "--host", "node1", "--wait")
+    assert done.returncode == 0, done.stderr
+    assert "completed" in done.stderr
+    assert guest.running_on() == ["node2"]
+    again = control(fleet.one, "migration", "watch", done.stdout.strip())
+    assert (again.returncode, "completed" in again.stdout) == (0, True)
+
+
+def test_a_watcher_sees_memory_shrink_and_the_abort(moving):
+    fleet, guest, migration = moving
+    shown: list[subprocess.CompletedProcess[str]] = []
+    watching = threading.Thread(target=lambda: shown.append(
+        control(fleet.one, "migration", "watch", migration)))
+    watching.start()
+    time.sleep(2)  # it has to see the move before its end
+    aborted = control(fleet.one, "migration", "abort", migration)
+    assert (aborted.returncode, aborted.stderr) == (0, "")
+    watching.join(60)
+    (seen,) = shown
+    assert seen.returncode == 4
+    assert re.search(r"\d+ MiB of \d+ MiB remaining", seen.stdout)
+    assert "cancelled" in seen.stdout
+    assert guest.running_on() == ["node1"]
+
+
+def test_a_move_that_does_not_end_is_made_to(moving):
+    fleet, guest, migration = moving
+    forced = control(fleet.two, "migration", "force-complete", migration, "--host", "node1")
+    assert (forced.returncode, forced.stderr) == (0, "")
+    done = control(fleet.one, "migration", "watch", migration)
+    assert (done.returncode, "completed" in done.stdout) == (0, True), done.stdout
+    assert guest.running_on() == ["node2"]
+
+
+def test_beside_nova_compute_orders_are_refused_with_novas_own_command(fleet: Fleet):
+    fleet.start(executor="nova")
+    guest = fleet.lab.define_guest(fleet.one)
+    refused = control(fleet.one, "live-migrate", guest.uuid, "node2")
+    assert refused.returncode == 1
+    assert f"openstack server migrate --live-migration {guest.uuid}" in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(("words", "said"), [
+    (("migration", "watch", "m-none"), "does not have it"),
+    (("migration", "abort", "m-none", "--host", "node9"), "no worker was ever started"),
+    (("migration", "resolve", "m-none", "--as", "failed"), "--yes"),
+    (("migration", "resolve", "m-none", "--as", "failed", "--yes"), "does not have it"),
+    (("live-migrate", "not-a-uuid", "node2"), "not-a-uuid"),
+])
+def test_what_cannot_be_done_is_one_sentence(started: Fleet, words: tuple[str, ...], said: str):
+    done = control(started.one, *words)
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    assert said in line
+
+
+def test_a_guest_that_was_deleted_on_its_way_is_resolved_by_word(moving):
+    fleet, guest, migration = moving
+    fleet.one.virsh("destroy", guest.uuid)
+    fleet.one.virsh("undefine", guest.uuid)
+
+    def unresolved() -> bool:
+        return [e.outcome for e in fleet.reader(fleet.two).open_entries()] == [
+            Outcome.UNRESOLVED]
+
+    fleet.until(unresolved, "the doubt of node2")
+    before = states(guest.directory(fleet.two))
+    closed = control(fleet.two, "migration", "resolve", migration, "--as", "failed", "--yes",
+                     "--note", "deleted by its user")
+    assert (closed.returncode, closed.stderr) == (0, "")
+    assert fleet.reader(fleet.two).open_entries() == []
+    assert states(guest.directory(fleet.two)) == before
