@@ -25,6 +25,7 @@ from rbd_worker.migration import (
     control,
     coordinator,
     desk,
+    history,
     journal,
     mover,
     task,
@@ -37,6 +38,7 @@ from rbd_worker.triggers import (
     control_endpoint,
     domain_events,
     hearing,
+    history_endpoint,
     hook_socket,
     peer_server,
     preflight_endpoint,
@@ -99,6 +101,7 @@ class Worker:
             peer_server.Endpoint(desk.Desk(self.coordinator), testimonies, self.audit,
                                  self.describe),
             control_endpoint.ControlEndpoint(control.Control(self.coordinator)),
+            history_endpoint.HistoryEndpoint(history.History(settings.host, self.journal)),
             self._preflight(rpc_client.Client(transport, settings.rpc_version_cap)))
         self._auditor = threading.Thread(target=self._audit_again, name="audit", daemon=True)
         self.arrivals = arrival.Arrivals(

@@ -15,8 +15,10 @@ from cliff import app, commandmanager
 from oslo_config import cfg
 
 from rbd_worker import conf, service
+from rbd_worker.migration import history as histories
 from rbd_worker.migration import journal
 from rbd_worker.version import VERSION
+from rpcapi import history as contract
 
 if ty.TYPE_CHECKING:
     from rpcapi import client as rpc_client
@@ -68,6 +70,20 @@ class Control(app.App):
     def journal(self) -> journal.JournalReader:
         """The worker's journal, read-only; the worker may run meanwhile."""
         return journal.JournalReader(self.settings.state_directory)
+
+    def history(self, host: str | None) -> ty.Callable[[contract.HistoryRequest],
+                                                       contract.HistoryReply]:
+        """Whoever gives pages of a journal: the file of this host, or another host's worker."""
+        if host is None or host == self.settings.host:
+            return histories.History(self.settings.host, self.journal()).page
+        from rbd_worker.host import peers
+
+        client = self.client()
+
+        def asked(request: contract.HistoryRequest) -> contract.HistoryReply:
+            with peers.translated(host):
+                return contract.history(client, host, request)
+        return asked
 
     def client(self) -> "rpc_client.Client":
         """For calls of the workers of this and other hosts."""

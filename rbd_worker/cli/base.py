@@ -28,6 +28,10 @@ class _Ours(command.Command):
         """The host that ``--host`` names, or this one."""
         return str(parsed.host or self.control.settings.host)
 
+    def is_here(self, parsed: argparse.Namespace) -> bool:
+        """Whether this host itself is meant, whose files can be read without its worker."""
+        return parsed.host in (None, self.control.settings.host)
+
     def confirm(self, parsed: argparse.Namespace, question: str) -> None:
         """Ask, unless ``--yes`` was given.
 

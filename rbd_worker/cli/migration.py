@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``rbd-workerctl migration``: what the journal of this host says."""
+"""``rbd-workerctl migration``: what the journal of a host says."""
 
 import argparse
 import typing as ty
 
 from rbd_worker import errors
 from rbd_worker.cli import base
-from rbd_worker.migration import journal
-from rbd_worker.model import Role
+from rbd_worker.migration import history as histories
+from rpcapi import history as contract
 
 
 class MigrationList(base.Lister):
-    """List the newest migrations of this host, or those that are open."""
+    """List the newest migrations of a host, or those that are open."""
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
@@ -19,15 +19,16 @@ class MigrationList(base.Lister):
                             help="only those that have not ended, unresolved ones included")
         parser.add_argument("--limit", type=int, default=50, metavar="N",
                             help="at most so many (default: 50)")
+        base.add_host(parser)
         return parser
 
     def take_action(self, parsed: argparse.Namespace) -> tuple[tuple[str, ...], ty.Any]:
-        reader = self.control.journal()
-        entries = reader.open_entries() if parsed.open else reader.newest_entries(parsed.limit)
+        request = contract.HistoryRequest(open_only=parsed.open)
+        entries = contract.pages(self.control.history(parsed.host), request, parsed.limit)
         return (("Migration", "Instance", "Role", "Peer", "Phase", "Outcome", "Opened", "Why"),
-                [(e.migration.key, e.migration.instance, e.migration.role.value,
-                  e.migration.peer, e.phase.value, _outcome(e), base.when(e.opened), e.reason)
-                 for e in entries[:parsed.limit]])
+                [(e.migration, e.instance, e.role,
+                  e.destination if e.role == "source" else e.source, e.phase,
+                  e.outcome or "open", base.when(e.opened), e.reason) for e in entries])
 
 
 class MigrationShow(base.Lister):
@@ -36,35 +37,32 @@ class MigrationShow(base.Lister):
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
         parser.add_argument("migration", help="its UUID, as 'migration list' shows it")
+        base.add_host(parser)
         return parser
 
     def take_action(self, parsed: argparse.Namespace) -> tuple[tuple[str, ...], ty.Any]:
-        reader = self.control.journal()
-        entries = [e for role in Role if (e := reader.entry(parsed.migration, role))]
-        if not entries:
+        page = self.control.history(parsed.host)(contract.HistoryRequest(
+            migration=parsed.migration, records=True))
+        if not page.entries:
             raise errors.BadInput(what=f"migration {parsed.migration}",
-                                  reason="this host's journal does not have it")
-        rows = [row for entry in entries for row in _rows(entry, reader.records(entry.migration))]
+                                  reason=f"the journal of {page.host} does not have it")
+        rows = [row for entry in page.entries for row in _rows(entry)]
         return ("Role", "At", "ms", "Step", "State", "Data"), rows
 
 
-def _rows(entry: journal.Entry, records: list[journal.Record]) -> list[tuple[str, ...]]:
-    role = entry.migration.role.value
+def _rows(entry: contract.Entry) -> list[tuple[str, ...]]:
+    role = entry.role
     rows: list[tuple[str, ...]] = [
-        (role, base.when(entry.opened), "", "(opened)", entry.migration.executor.value, "")]
+        (role, base.when(entry.opened), "", "(opened)", entry.executor, "")]
     before = entry.opened
-    for record in records:
+    for record in entry.records:
+        data = histories.data_of(record)
         rows.append((role, base.when(record.at), f"{(record.at - before) * 1000:.0f}",
-                     record.step, record.state.value,
-                     ", ".join(f"{k}={v}" for k, v in record.data.items())))
+                     record.step, record.state, ", ".join(f"{k}={v}" for k, v in data.items())))
         before = record.at
-    if entry.closed is not None:
+    if entry.closed:
         rows.append((role, base.when(entry.closed), f"{(entry.closed - before) * 1000:.0f}",
-                     "(closed)", _outcome(entry), entry.reason))
-    elif entry.outcome is not None:
-        rows.append((role, "", "", "(open)", _outcome(entry), entry.reason))
+                     "(closed)", entry.outcome, entry.reason))
+    elif entry.outcome:
+        rows.append((role, "", "", "(open)", entry.outcome, entry.reason))
     return rows
-
-
-def _outcome(entry: journal.Entry) -> str:
-    return entry.outcome.value if entry.outcome else "open"

@@ -112,6 +112,13 @@ class JournalReader:
     def newest_entries(self, limit: int = 100) -> list[Entry]:
         return self._entries("ORDER BY opened DESC LIMIT ?", limit)
 
+    def entries_between(self, since: float, until: float, *, open_only: bool, limit: int,
+                        skip: int) -> list[Entry]:
+        """Entries opened within a time, newest first; some of the newest may be left out."""
+        only = "AND closed IS NULL " if open_only else ""
+        return self._entries(f"WHERE opened BETWEEN ? AND ? {only}ORDER BY opened DESC, key"
+                             " LIMIT ? OFFSET ?", since, until, limit, skip)
+
     def records(self, migration: Migration) -> list[Record]:
         rows = self._read("SELECT at, step, state, data FROM record WHERE key=? AND role=?"
                           " ORDER BY id", migration.key, migration.role)

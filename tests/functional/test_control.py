@@ -2,6 +2,7 @@
 """An operator moves a guest, watches it, gives a move up or makes it end, on real parts."""
 
 import collections.abc
+import json
 import re
 import subprocess
 import threading
@@ -46,6 +47,11 @@ def test_an_operator_moves_a_guest_and_sees_it_arrive(fleet: Fleet):
     assert guest.running_on() == ["node2"]
     again = control(fleet.one, "migration", "watch", done.stdout.strip())
     assert (again.returncode, "completed" in again.stdout) == (0, True)
+    for words in (("list",), ("show", done.stdout.strip())):
+        from_afar = control(fleet.two, "migration", *words, "--host", "node1", "-f", "json")
+        there = control(fleet.one, "migration", *words, "-f", "json")
+        assert json.loads(from_afar.stdout) == json.loads(there.stdout) != []
+    assert control(fleet.two, "refusal", "list", "--host", "node1").returncode == 0
 
 
 def test_a_watcher_sees_memory_shrink_and_the_abort(moving):

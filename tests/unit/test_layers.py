@@ -35,6 +35,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "oslo_messaging": ("rpcapi.", "rbd_worker.triggers.peer_server", "rbd_worker.triggers.edge",
                        "rbd_worker.triggers.preflight_endpoint",
                        "rbd_worker.triggers.control_endpoint",
+                       "rbd_worker.triggers.history_endpoint",
                        "rbd_worker.triggers.broker", "rbd_worker.worker"),
     "oslo_service": ("rpcapi",),
     "libvirt": ("rbd_worker.host.", "rbd_worker.triggers.domain_events"),
