@@ -9,7 +9,7 @@ LAB := $(VENV)/python -m devstack.lab
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo demo-embedded test test-unit test-functional lint bench chaos gate \
-        lab-up lab-down lab-status lab-shell sample clean
+        lab-up lab-down lab-status lab-shell sample docs picture clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' Makefile
@@ -39,7 +39,7 @@ test-functional: setup ## Tests on the lab (root)
 lint: ## ruff and mypy --strict
 	@$(SETUP) build
 	@$(VENV)/ruff check .
-	@$(VENV)/mypy rbd_worker rpcapi devstack/lab devstack/setup devstack/gate
+	@$(VENV)/mypy rbd_worker rpcapi devstack/lab devstack/setup devstack/gate doc/_ext/manual
 
 bench: setup ## Compare with rsync, tar and a bare consumer (root)
 	@$(VENV)/python -m tests.benchmarks
@@ -68,6 +68,15 @@ lab-shell: ## Open a shell on a host of the lab: make lab-shell HOST=node2
 sample: ## Write the sample configuration into etc/
 	@$(SETUP) --embedded
 	@$(VENV)/oslo-config-generator --config-file etc/config-generator.conf
+
+docs: ## Build the manual into build/docs; a warning is an error
+	@$(SETUP) --embedded
+	@$(VENV)/sphinx-build -W --keep-going -q -b html doc build/docs
+	@echo "the manual: build/docs/index.html"
+
+picture: ## Record doc/images/demo.svg anew from a run of the demo (root)
+	@$(SETUP) build lab
+	@$(VENV)/python -m devstack.demo --record doc/images/demo.svg
 
 clean: lab-down ## End the lab; remove .venv and everything that was built
 	@rm -rf .venv .venv-nova build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -32,6 +32,7 @@ setuptools.setup(
         "tenacity>=8.2",
     ],
     extras_require={
+        "docs": ["furo", "myst-parser", "reno", "Sphinx>=8"],
         "test": ["hypothesis", "mypy", "pytest", "pytest-timeout", "pytest-xdist", "reno", "ruff"],
     },
     entry_points={
