@@ -74,9 +74,9 @@ docs: ## Build the manual into build/docs; a warning is an error
 	@$(VENV)/sphinx-build -W --keep-going -q -b html doc build/docs
 	@echo "the manual: build/docs/index.html"
 
-picture: ## Record doc/images/demo.svg anew from a run of the demo (root)
+picture: ## Record the manual's pictures of terminals anew, from a run of the demo (root)
 	@$(SETUP) build lab
-	@$(VENV)/python -m devstack.demo --record doc/images/demo.svg
+	@$(VENV)/python -m devstack.demo --record doc/images
 
 clean: lab-down ## End the lab; remove .venv and everything that was built
 	@rm -rf .venv .venv-nova build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """``make demo``: exit status 0 where everything is as it should be, else 1."""
 
+import argparse
+import pathlib
 import statistics
 import sys
 import time
@@ -9,14 +11,18 @@ from rich.console import Console
 
 from devstack import lab as labs
 from devstack.conductor import Conductor, LiveMigration
-from devstack.demo import moves, seed, timeline, verdict
+from devstack.demo import moves, picture, seed, timeline, verdict
 
 CONSOLE_BYTES = 1 << 20
 CONFIG_BYTES = 64 << 10
 
 
 def main() -> int:
-    console = Console(highlight=False)
+    parser = argparse.ArgumentParser(prog="python3 -m devstack.demo", description=__doc__)
+    parser.add_argument("--record", metavar="DIRECTORY", type=pathlib.Path,
+                        help="save the demo and the operator's commands there as pictures")
+    pictures = parser.parse_args().record
+    console = picture.console(is_recorded=pictures is not None)
     began = time.monotonic()
     try:
         console.rule("the lab: RabbitMQ, Ceph, two libvirt hosts")
@@ -25,7 +31,7 @@ def main() -> int:
         console.print(f"[red]demo: {e}[/]")
         return 1
     try:
-        is_good = _story(lab, console)
+        is_good = _story(lab, console, pictures)
     except labs.LabError as e:
         console.print(f"[red]demo: {e}[/]")
         is_good = False
@@ -34,19 +40,22 @@ def main() -> int:
     console.rule()
     said = "[green]everything is as it should be[/]" if is_good else "[red]NOT as it should be[/]"
     console.print(f"verdict: {said}  ({time.monotonic() - began:.0f} s, the lab is gone)")
+    if pictures is not None:
+        picture.save(console, pictures / "demo.svg", "make demo")
     return 0 if is_good else 1
 
 
-def _story(lab: labs.Lab, console: Console) -> bool:
+def _story(lab: labs.Lab, console: Console, pictures: pathlib.Path | None) -> bool:
     console.rule("without the worker")
     if not seed.show(lab, console):
         return False
     console.rule("with a worker on each host")
     with Conductor(lab.broker_url) as conductor:
-        return _three_moves(lab, conductor, console)
+        return _three_moves(lab, conductor, console, pictures)
 
 
-def _three_moves(lab: labs.Lab, conductor: Conductor, console: Console) -> bool:
+def _three_moves(lab: labs.Lab, conductor: Conductor, console: Console,
+                 pictures: pathlib.Path | None) -> bool:
     workers = []
     for name in ("node1", "node2"):
         lab.write_config(lab.host(name))
@@ -73,6 +82,10 @@ def _three_moves(lab: labs.Lab, conductor: Conductor, console: Console) -> bool:
                       f"median {statistics.median(prepared):.0f} ms")
     checks = verdict.checks(lab, guest, files, done)
     verdict.show(checks, lab, guest, console)
+    if pictures is not None:
+        commands = picture.console(is_recorded=True)
+        picture.show_commands(lab.host("node1"), done[-1].order.uuid, commands)
+        picture.save(commands, pictures / "commands.svg", "rbd-workerctl")
     for worker in workers:
         worker.stop()
     return all(check.holds for check in checks)

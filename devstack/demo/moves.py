@@ -57,6 +57,10 @@ def bars(console: Console) -> Progress:
                     TextColumn("{task.fields[phase]}"), TimeElapsedColumn(), console=console)
 
 
+def _keep_quiet(_context: object, _error: object) -> None:
+    """libvirt would print on stderr what it also raises, as for a guest that has left."""
+
+
 class _Watch:
     def __init__(self, lab: labs.Lab, order: LiveMigration) -> None:
         self._order = order
@@ -64,6 +68,7 @@ class _Watch:
         self._readers = {
             role: journal.JournalReader(lab.host(name).root / "var/lib/nova/rbd-worker")
             for role, name in self._roles()}
+        libvirt.registerErrorHandler(_keep_quiet, None)
         self._source = libvirt.open(lab.host(order.source).libvirt_uri)
         self._memory = (0, 0)
 
