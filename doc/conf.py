@@ -19,7 +19,7 @@ author = "the authors of rbd-worker"
 copyright = "the authors of rbd-worker, Apache-2.0"
 version = release = VERSION
 
-extensions = ["myst_parser", "reno.sphinxext", "manual"]
+extensions = ["myst_parser", "manual"]
 root_doc = "index"
 exclude_patterns = ["_ext", "images"]
 #: What stands between typographic quotation marks on these pages is what the

@@ -16,6 +16,7 @@ import pytest
 from manual import source
 
 from rbd_worker import conf, errors
+from rbd_worker.version import VERSION
 from rpcapi import client
 from tests import lab_session
 from tests.unit.test_packaging import _entry_points
@@ -182,6 +183,15 @@ def test_every_error_stands_with_its_sentence(pages: dict[str, Page]) -> None:
 
 def test_the_manual_names_every_release_note(pages: dict[str, Page]) -> None:
     assert "three witnesses agree" in " ".join(pages["reference/release-notes.html"].text.split())
+
+
+def test_without_git_all_release_notes_stand_under_this_version(tools: None) -> None:
+    from manual import notes
+    from reno import config
+    text = notes.report(notes.Files(ROOT / "releasenotes/notes"),
+                        config.Config(str(ROOT), "releasenotes"))
+    assert f"\n{VERSION}\n====" in text
+    assert "three witnesses" in text
 
 
 # -- and that it would be seen if they did not --------------------------------------------

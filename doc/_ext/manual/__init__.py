@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the manual takes from the code itself, so that the two cannot differ.
 
-Options, commands, the RPC API and the errors are read from their objects at
+Options, commands, the RPC API, errors and release notes are read from their objects at
 each build.  The help of an option or a command is written for a terminal, as
 plain text with examples laid out by hand; it is shown as it is, where
 ``oslo_config.sphinxext`` and ``cliff.sphinxext`` would read it as
@@ -12,7 +12,7 @@ import typing as ty
 
 from sphinx.application import Sphinx
 
-from manual import commands, failures, options, quotes, remote
+from manual import commands, failures, notes, options, quotes, remote
 
 
 def setup(app: Sphinx) -> dict[str, ty.Any]:
@@ -23,6 +23,7 @@ def setup(app: Sphinx) -> dict[str, ty.Any]:
     app.add_directive("worker-payloads", remote.Payloads)
     app.add_directive("worker-errors", failures.Errors)
     app.add_directive("worker-witnesses", failures.Witnesses)
+    app.add_directive("worker-release-notes", notes.ReleaseNotes)
     app.add_config_value("manual_quoting_pages", [], "env", [list])
     app.connect("doctree-read", quotes.check)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
