@@ -17,7 +17,7 @@ from manual import source
 
 from rbd_worker import conf, errors
 from rbd_worker.version import VERSION
-from rpcapi import client
+from rpcapi import client, fields
 from tests import lab_session
 from tests.unit.test_packaging import _entry_points
 
@@ -165,10 +165,22 @@ def test_every_command_has_its_help(pages: dict[str, Page]) -> None:
         assert f"usage: rbd-workerctl {entry.name}" in text
 
 
-def test_every_rpc_method_has_its_row(pages: dict[str, Page]) -> None:
-    named = pages["reference/rpc.html"].codes
-    for name, _ in inspect.getmembers(client.Client, inspect.isfunction):
-        assert name.startswith("_") or name in named
+def test_every_rpc_method_has_its_row_and_all_that_travels_its_section(
+        tools: None, pages: dict[str, Page]) -> None:
+    from manual import remote
+    page = pages["reference/rpc.html"]
+    names = {name for whole in (client.Client, *remote.modules())
+             for name, _ in remote.calls(whole)}
+    assert {"testify", "who_holds"} <= names and "call" not in names
+    assert names <= page.codes
+    kinds = {kind.__name__.lower() for kind in _below(fields.Payload)}
+    assert len(kinds) > 20
+    assert kinds <= page.anchors
+
+
+def _below(kind: type) -> set[type]:
+    return {found for each in kind.__subclasses__() for found in (each, *_below(each))
+            if found.__module__.startswith("rpcapi.")}
 
 
 def test_every_error_stands_with_its_sentence(pages: dict[str, Page]) -> None:
