@@ -222,7 +222,7 @@ def test_what_the_worker_prints_may_be_quoted(sentence: str) -> None:
 @pytest.mark.parametrize("sentence", [
     "a job walks on the guest on node2",
     "no worker says that its libvirt lost the guest",
-    "more than 512 flies",
+    "nova-compute has not begun to love the guest",
 ], ids=lambda value: value[:20])
 def test_nothing_else_may(sentence: str) -> None:
     assert not source.says(sentence)
