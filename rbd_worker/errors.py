@@ -135,6 +135,13 @@ class NoSpace(Permanent):
     remedy = "Free space on that file system; staged files of this attempt were removed"
 
 
+class NoRoom(NoSpace):
+    """Told before anything is written, from what the source has announced."""
+
+    msg = "no space left for {path}: {needed} bytes are to come and {free} are free"
+    remedy = "Free space on that file system, or migrate to another host; nothing was written"
+
+
 class AccessDenied(Permanent):
     msg = "no permission for {path}"
     remedy = "The worker must own instances_path or run with the capabilities its unit lists"

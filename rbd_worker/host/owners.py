@@ -34,7 +34,9 @@ class Owners:
         is_directory = stat.S_ISDIR(status.st_mode)
         return FileEntry(
             path=path, kind="directory" if is_directory else "file",
-            size=0 if is_directory else status.st_size, mode=stat.S_IMODE(status.st_mode),
+            size=0 if is_directory else status.st_size,
+            data=0 if is_directory else min(status.st_blocks * 512, status.st_size),
+            mode=stat.S_IMODE(status.st_mode),
             uid=status.st_uid, gid=status.st_gid,
             owner=self._name("user", status.st_uid), group=self._name("group", status.st_gid),
             mtime_ns=min(max(status.st_mtime_ns, 0), _MAX_MTIME), digest=digest)

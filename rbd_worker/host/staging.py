@@ -14,7 +14,7 @@ import os
 import msgspec
 
 from rbd_worker import errors, model
-from rbd_worker.host import arrivals, placing, removal, syscalls, walk
+from rbd_worker.host import arrivals, digest, placing, removal, syscalls, walk
 from rbd_worker.host.area import TREE, Area
 from rbd_worker.host.instances import Instances, PinnedDirectory
 from rbd_worker.host.owners import Owners
@@ -51,6 +51,7 @@ class Staging:
         What is there already is not asked for again.
 
         :raises errors.BadInput: the peer's list or content breaks the contract.
+        :raises errors.NoRoom: it cannot fit; nothing was pulled.
         :raises errors.NoSpace: what was staged in this attempt is gone again.
         :raises errors.DigestMismatch: the peer's file has changed meanwhile.
         """
@@ -136,11 +137,16 @@ class Staging:
             return Area(self.instance, staging)
 
     def _check_space(self, area: Area, entries: tuple[FileEntry, ...]) -> None:
-        """Only what came with the message has a known amount of data; the rest shows later."""
-        announced = sum(e.size - e.inline_from for e in entries if e.inline is not None)
-        free = os.fstatvfs(area.top)
-        if announced > free.f_bavail * free.f_frsize:
-            raise errors.NoSpace(path=self._label)
+        """Refuse what cannot fit before any of it is pulled.
+
+        An estimate in favour of trying: a file of the right size that is staged
+        already counts as complete, and an older worker announces no ``data``.
+        """
+        needed = sum(_to_come(area, entry) for entry in entries if entry.kind == "file")
+        status = os.fstatvfs(area.top)
+        free = status.f_bavail * status.f_frsize
+        if needed > free:
+            raise errors.NoRoom(path=self._label, needed=needed, free=free)
 
 
 def _receive(area: Area, receiver: Receiver, entries: tuple[FileEntry, ...]) -> None:
@@ -155,6 +161,19 @@ def _receive(area: Area, receiver: Receiver, entries: tuple[FileEntry, ...]) -> 
         with (syscalls.parent_of(entry.path, area.tree) as (parent, name),
               syscalls.held(syscalls.open_directory(name, parent)) as fd):
             receiver.owners.apply(fd, entry)
+
+
+def _to_come(area: Area, entry: FileEntry) -> int:
+    """Bytes that staging the file will take, as far as that is known."""
+    if entry.inline is not None:
+        return entry.size - entry.inline_from
+    if not entry.data or entry.digest == digest.of_zeros(entry.size):
+        return 0
+    fd = area.open_file(entry.path)
+    if fd is None:
+        return min(entry.data, entry.size)
+    with syscalls.held(fd):
+        return 0 if os.fstat(fd).st_size == entry.size else min(entry.data, entry.size)
 
 
 def _without_content(entry: FileEntry) -> FileEntry:

@@ -23,6 +23,8 @@ class FileEntry(Payload, frozen=True, kw_only=True):
 
     :ivar path: relative, ``/`` between names, no ``.``, ``..`` or empty names.
     :ivar size: apparent size in bytes; 0 for a directory.
+    :ivar data: bytes that the file occupies at the sender, holes left out: what the
+        receiver needs room for. 0 where the sender does not know (an older worker).
     :ivar mode: permission bits.
     :ivar owner, group: names where the sender knows them, so that hosts whose
         numbers differ keep the meaning; ``uid`` and ``gid`` otherwise.
@@ -36,6 +38,7 @@ class FileEntry(Payload, frozen=True, kw_only=True):
     path: RelativePath
     kind: ty.Literal["file", "directory"]
     size: Size = 0
+    data: Size = 0
     mode: ty.Annotated[int, msgspec.Meta(ge=0, le=0o7777)]
     uid: ty.Annotated[int, msgspec.Meta(ge=0, le=(1 << 32) - 2)]
     gid: ty.Annotated[int, msgspec.Meta(ge=0, le=(1 << 32) - 2)]

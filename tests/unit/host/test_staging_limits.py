@@ -4,6 +4,7 @@
 import os
 import pathlib
 
+import msgspec
 import pytest
 
 from rbd_worker import errors
@@ -57,7 +58,8 @@ def test_a_full_disk_is_told_and_this_attempt_leaves_nothing(tmp_path: pathlib.P
         source.make(first=b"x" * 1000, second=os.urandom(3 << 20))
         with source.pinned() as files, pytest.raises(errors.NoSpace) as caught:
             pull = Pull(files)
-            area.ensure(files.root, files.entries, pull)
+            unknown = tuple(msgspec.structs.replace(e, data=0) for e in files.entries)
+            area.ensure(files.root, unknown, pull)  # as an older worker tells it
         assert pull.asked[0] == ("first", 0)
         assert "Free space" in caught.value.sentence
         assert [p.name for p in host.path.rglob("*") if p.is_file()] == []
@@ -71,6 +73,35 @@ def test_what_was_announced_is_compared_with_the_free_space_first(tmp_path: path
         entries = (entry_of("a", b"x" * 1000, inline=None), entry_of("b", b"y" * (3 << 20)))
         with pytest.raises(errors.NoSpace):
             area.ensure(ROOT, entries, never)
+
+
+@needs_root
+def test_files_that_cannot_fit_are_refused_with_the_numbers_before_any_is_pulled(
+        tmp_path: pathlib.Path) -> None:
+    with small_disk(tmp_path / "disk", "2m"):
+        host = Host(tmp_path / "disk" / "instances")
+        area = staging.Staging(host.directories, UUID)
+        source = Host(tmp_path / "source")
+        source.make(first=os.urandom(1 << 20), second=os.urandom(3 << 20))
+        with source.pinned() as files, pytest.raises(errors.NoRoom) as caught:
+            area.ensure(files.root, files.entries, never)
+        assert f"{4 << 20} bytes are to come" in caught.value.sentence
+        assert "are free" in caught.value.sentence
+
+
+@needs_root
+def test_holes_zeros_and_what_is_staged_need_no_room(tmp_path: pathlib.Path) -> None:
+    with small_disk(tmp_path / "disk", "6m"):
+        host = Host(tmp_path / "disk" / "instances")
+        area = staging.Staging(host.directories, UUID)
+        source = Host(tmp_path / "source")
+        directory = source.make(zeros=b"\0" * (8 << 20), data=os.urandom(4 << 20))
+        with (directory / "holes").open("wb") as file:
+            file.truncate(1 << 30)
+        with source.pinned() as files:
+            for _ in range(2):  # the second time what is staged leaves less than the data's size
+                area.ensure(files.root, files.entries, Pull(files))
+        assert (staged(host) / "tree" / "holes").stat().st_size == 1 << 30
 
 
 @needs_root
