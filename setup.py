@@ -57,7 +57,9 @@ setuptools.setup(
             "refusal list = rbd_worker.cli.refusal:RefusalList",
             "audit = rbd_worker.cli.audit:AuditRun",
             "trash list = rbd_worker.cli.trash:TrashList",
+            "trash purge = rbd_worker.cli.trash:TrashPurge",
             "trash restore = rbd_worker.cli.trash:TrashRestore",
+            "trash show = rbd_worker.cli.trash:TrashShow",
         ],
     },
     classifiers=[

@@ -160,6 +160,13 @@ class DigestMismatch(Transient):
     msg = "{path} arrived with another content than its digest says"
 
 
+class NotConfirmed(Permanent):
+    """Something that cannot be undone was asked for, and nobody said yes."""
+
+    msg = "nothing was removed: {what} would leave for good"
+    remedy = "Add --yes to the command, or answer y at a terminal"
+
+
 # -- libvirt -----------------------------------------------------------------
 
 

@@ -124,7 +124,9 @@ class Worker:
         return task.Ports(
             settings=settings, journal=self.journal, hypervisor=self.hypervisor,
             directories=directories,
-            trash=trash.Trash(directories, settings.trash_retention), peers=others,
+            trash=trash.Trash(directories, settings.trash_retention,
+                              max_percent=settings.trash_max_percent),
+            peers=others,
             witnesses=evidence.Witnesses(self.hypervisor, self.images, directories, others),
             movers=mover.Movers(self.hypervisor, settings.max_concurrent_live_migrations,
                                 settings.live_migration_retry_count, shutdown),

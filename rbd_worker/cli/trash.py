@@ -2,20 +2,77 @@
 """``rbd-workerctl trash``: directories that left, why, and their way back."""
 
 import argparse
+import re
+import stat
+import sys
+import time
 import typing as ty
 
-from rbd_worker import conf
+import rich.console
+import rich.progress
+from cliff import columns
+
+from rbd_worker import conf, errors
 from rbd_worker.cli import base
 from rbd_worker.host import instances, trash
 
+_PURGE_EXAMPLES = """\
+examples:
+  rbd-workerctl trash purge a05482ec-d71a-48c7-bf99-94d829b20aef.20261124T101500.3fa2b1
+  rbd-workerctl trash purge --older-than 2d
+  rbd-workerctl trash purge --all --yes
+"""
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+
+
+class _Lines(columns.FormattableColumn[list[str]]):
+    """A list: one line each for people, a list for programs."""
+
+    def human_readable(self) -> str:
+        return "\n".join(self._value)
+
 
 class TrashList(base.Lister):
-    """List removed directories that can be restored."""
+    """List removed directories that can be restored, newest first, and what they take."""
 
     def take_action(self, _parsed: argparse.Namespace) -> tuple[tuple[str, ...], ty.Any]:
         return (("Id", "Instance", "At", "Bytes", "Migration", "Why"),
                 [(item.id, item.instance, base.when(item.at), item.bytes, item.migration,
                   item.reason) for item in _trash(self.control.settings).list()])
+
+    def produce_output(self, parsed: argparse.Namespace, column_names: ty.Any,
+                       data: ty.Any) -> int:
+        status = super().produce_output(parsed, column_names, data)
+        if parsed.formatter == "table":
+            settings = self.control.settings
+            usage = _trash(settings).usage()
+            most = "without a limit" if usage.most is None else (
+                f"of {_mib(usage.most)} ([rbd_worker] trash_max_percent = "
+                f"{settings.trash_max_percent})")
+            print(f"{usage.items} in the trash, {_mib(usage.bytes)} {most}",
+                  file=self.app.stdout)
+        return int(status)
+
+
+class TrashShow(base.ShowOne):
+    """Show one removed directory: why it left, and every file in it."""
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        parser.add_argument("id", help="as 'trash list' shows it")
+        return parser
+
+    def take_action(self, parsed: argparse.Namespace) -> tuple[ty.Any, ty.Any]:
+        bin_ = _trash(self.control.settings)
+        item = bin_.find(parsed.id)
+        rows = {"id": item.id, "instance": item.instance, "at": base.when(item.at),
+                "migration": item.migration, "bytes": item.bytes,
+                "proven": f"no: {item.doubt}" if item.doubt else "yes",
+                "facts": _Lines([f"{fact.witness}: {fact.verdict}, {fact.sentence}"
+                                 for fact in item.facts]),
+                "files": _Lines([f"{stat.filemode(file.mode)} {file.size:>12} {file.path}"
+                                 for file in bin_.files(parsed.id)])}
+        return tuple(rows), tuple(rows.values())
 
 
 class TrashRestore(base.Command):
@@ -33,5 +90,73 @@ class TrashRestore(base.Command):
         print(f"restored {settings.instances_path}/{instance}", file=self.app.stdout)
 
 
+class TrashPurge(base.Command):
+    """Remove items of the trash for good, before trash_retention does.
+
+    What nobody can prove (its record is lost) leaves by its id only.
+    """
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        parser.epilog = _PURGE_EXAMPLES
+        parser.formatter_class = argparse.RawDescriptionHelpFormatter
+        which = parser.add_mutually_exclusive_group(required=True)
+        which.add_argument("id", nargs="?", help="one item, as 'trash list' shows it")
+        which.add_argument("--older-than", metavar="TIME", type=_seconds,
+                           help="all that left longer ago: 30m, 12h, 2d, 1w")
+        which.add_argument("--all", action="store_true", help="all items")
+        parser.add_argument("--yes", action="store_true", help="do not ask")
+        return parser
+
+    def take_action(self, parsed: argparse.Namespace) -> int:
+        bin_ = _trash(self.control.settings)
+        chosen, kept = self._chosen(bin_, parsed)
+        for item in kept:
+            print(f"kept {item.id}: {item.doubt}; purge it by its id", file=self.app.stdout)
+        if not chosen:
+            print("nothing to purge", file=self.app.stdout)
+            return 0
+        size = _mib(sum(item.bytes for item in chosen))
+        if not parsed.yes and not _is_wanted(f"{len(chosen)} item(s), {size}"):
+            raise errors.NotConfirmed(what=f"{len(chosen)} item(s), {size}")
+        purged = self._purged(bin_, chosen)
+        print(f"purged {purged} of {len(chosen)} item(s), {size}", file=self.app.stdout)
+        return 0 if purged == len(chosen) else 1
+
+    def _chosen(self, bin_: trash.Trash, parsed: argparse.Namespace,
+                ) -> tuple[list[trash.Item], list[trash.Item]]:
+        """What is to leave, and what would have to but is not proven."""
+        if parsed.id is not None:
+            return [bin_.find(parsed.id)], []
+        before = float("inf") if parsed.all else time.time() - parsed.older_than
+        items = [item for item in bin_.list() if item.at < before or parsed.all]
+        return [i for i in items if not i.doubt], [i for i in items if i.doubt]
+
+    def _purged(self, bin_: trash.Trash, chosen: list[trash.Item]) -> int:
+        console = rich.console.Console(file=sys.stderr)
+        return sum(bin_.discard(item.id) for item in rich.progress.track(
+            chosen, "purging", console=console, transient=True,
+            disable=not console.is_terminal))
+
+
 def _trash(settings: conf.Settings) -> trash.Trash:
-    return trash.Trash(instances.of(settings), settings.trash_retention)
+    return trash.Trash(instances.of(settings), settings.trash_retention,
+                       max_percent=settings.trash_max_percent)
+
+
+def _is_wanted(what: str) -> bool:
+    """Ask the person at the terminal; nobody there says no."""
+    if not sys.stdin.isatty():
+        return False
+    return input(f"Remove {what} for good? [y/N] ").strip().lower() in ("y", "yes")
+
+
+def _seconds(text: str) -> int:
+    match = re.fullmatch(r"(\d{1,6})([smhdw])", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time such as 30m, 12h, 2d or 1w")
+    return int(match.group(1)) * _SECONDS[match.group(2)]
+
+
+def _mib(size: int) -> str:
+    return f"{size / (1 << 20):,.1f} MiB"

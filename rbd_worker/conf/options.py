@@ -73,6 +73,10 @@ WORKER_OPTS = [
                     "as with virtlogd."),
     cfg.IntOpt("trash_retention", default=7 * 86400, min=0,
                help="Seconds that a removed directory can be restored."),
+    cfg.IntOpt("trash_max_percent", default=10, min=0, max=100,
+               help="Most of the file system of instances_path (percent of its size) that "
+                    "removed directories may take; beyond it the oldest leave before "
+                    "trash_retention. 0: no limit."),
     cfg.StrOpt("audit_action", default="trash",
                choices=[("trash", "move proven leftovers to the trash"),
                         ("report", "only say which directories are leftovers")],

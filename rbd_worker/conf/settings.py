@@ -74,6 +74,7 @@ class Settings:
     console_history_files: int
     console_history_bytes: int
     trash_retention: int
+    trash_max_percent: int
     audit_acts: bool
     audit_interval: int
     audit_min_age: int
@@ -130,7 +131,7 @@ def settings(conf: cfg.ConfigOpts) -> Settings:
         inline_bytes=own.inline_kib << 10,
         console_history_files=own.console_history_files,
         console_history_bytes=own.console_history_mib << 20,
-        trash_retention=own.trash_retention,
+        trash_retention=own.trash_retention, trash_max_percent=own.trash_max_percent,
         audit_acts=own.audit_action == "trash", audit_interval=own.audit_interval,
         audit_min_age=own.audit_min_age, audit_pause=own.audit_pause,
         nova_cleanup_grace=own.nova_cleanup_grace,

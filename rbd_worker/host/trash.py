@@ -6,79 +6,58 @@ instance directory itself, renamed.  The record is durable before the rename;
 what was judged is compared right before and right after it, and what turns
 out to be another directory is put back.  An item without its directory is
 half-made: a kill came between the two, and nothing left instances_path.
+
+A full disk stops neither a move into the trash (the record goes into a place
+of the reserve) nor a purge nor a restore, which are renames and removals.
 """
 
-import calendar
 import contextlib
 import dataclasses
-import itertools
+import errno
 import logging
 import os
-import re
-import secrets
-import stat
 import time
 import typing as ty
 
-import msgspec
-
 from rbd_worker import errors
-from rbd_worker.host import removal, sparse, syscalls
+from rbd_worker.host import syscalls, trash_items, trash_purge, trash_reserve
 from rbd_worker.host.instances import Instances, PinnedDirectory
-from rbd_worker.model import Evidence, Fact
+from rbd_worker.host.trash_items import DIRECTORY, RECORD, File, Item, Record
+from rbd_worker.model import Evidence
+
+__all__ = ["File", "Item", "Trash", "Usage"]
 
 LOG = logging.getLogger(__name__)
 
 _AREA = "trash"
-_DIRECTORY = "directory"
-_RECORD = "record.json"
-_PURGING = ".purging"
-_TIME = "%Y%m%dT%H%M%S"
-_ID = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.(\d{8}T\d{6})\.[0-9a-f]{6}\Z")
 #: Seconds for which an item without a directory may be one in the making.
 _IN_THE_MAKING = 600
-#: Files of one item that are counted for its size; what comes after is left out.
-_COUNTED = 10_000
-_COUNTED_DEPTH = 64
 
 
-@dataclasses.dataclass(frozen=True)
-class Item:
-    """One directory in the trash.
+class Usage(ty.NamedTuple):
+    """What all items take together, in bytes, and may take; ``most`` None for no limit."""
 
-    :ivar at: seconds since the epoch.
-    :ivar migration: key of the migration in whose plan it left.
-    :ivar facts: what the removal rested on; empty where the record is lost.
-    :ivar bytes: on disk; of very many files only the first are counted.
-    """
-
-    id: str
-    instance: str
-    at: float
-    migration: str = ""
-    facts: tuple[Fact, ...] = ()
-    bytes: int = 0
-
-    @property
-    def reason(self) -> str:
-        return "; ".join(fact.sentence for fact in self.facts)
-
-
-class _Record(msgspec.Struct, frozen=True):
-    instance: str
-    migration: str
-    at: float
-    facts: tuple[Fact, ...]
+    items: int
+    bytes: int
+    most: int | None
 
 
 class Trash:
-    """Thread-safe; several threads may take different instances at once."""
+    """Thread-safe; several threads may take different instances at once.
+
+    :param retention: seconds that an item can be restored.
+    :param clock: for ages only.
+    :param max_percent: of the file system's size that the trash may take; 0 for no limit.
+    """
 
     def __init__(self, directories: Instances, retention: float,
-                 clock: ty.Callable[[], float] = time.time) -> None:
+                 clock: ty.Callable[[], float] = time.time, max_percent: int = 0) -> None:
         self._directories = directories
         self._retention = retention
         self._clock = clock
+        self._max_percent = max_percent
+        self._reserve = trash_reserve.Reserve(directories)
+        self._told: set[str] = set()
 
     def take(self, directory: PinnedDirectory, evidence: Evidence, migration_key: str) -> Item:
         """Move the very directory that was judged into the trash, durably.
@@ -86,52 +65,62 @@ class Trash:
         :raises errors.NotProven: the evidence does not hold, or is of another instance.
         :raises errors.DirectoryChanged: the name stands for another directory;
             everything is where it was.
+        :raises errors.NoSpace: the disk is full and so many directories left
+            meanwhile that the reserve is used up; everything is where it was.
         """
         if evidence.instance != directory.instance or not evidence.holds:
             raise errors.NotProven(instance=directory.instance,
                                    reason=evidence.doubt or "the evidence is of another instance")
-        record = _Record(directory.instance, migration_key, self._clock(), evidence.facts)
-        item = Item(_new_id(directory.instance, record.at), directory.instance, record.at,
-                    migration_key, evidence.facts)
+        record = Record(directory.instance, migration_key, self._clock(), evidence.facts,
+                        directory.inode)
+        item = Item(trash_items.new_id(directory.instance, record.at), directory.instance,
+                    record.at, migration_key, evidence.facts)
         with self._opened() as area, syscalls.translated(directory.label):
-            os.mkdir(item.id, 0o700, dir_fd=area)
-            with syscalls.held(syscalls.open_directory(item.id, area)) as place:
-                try:
-                    _write_record(place, record)
+            try:
+                with syscalls.held(self._place(item.id, area, record)) as place:
                     os.fsync(area)
                     self._move(directory, place)
-                except BaseException:
-                    self._forget_half_made(item.id, area)
-                    raise
-                return dataclasses.replace(item, bytes=_size(place))
+                    return dataclasses.replace(item, bytes=trash_items.size(place))
+            except BaseException:
+                self._forget_half_made(item.id, area)
+                raise
 
     def list(self) -> list[Item]:
         """All items that can be restored, newest first."""
-        items = []
         with self._opened() as area, syscalls.translated(self._label):
-            for name in os.listdir(area):
-                if _ID.match(name):
-                    item = _read(name, area)
-                    if item is not None:
-                        items.append(item)
-        return sorted(items, key=lambda item: item.at, reverse=True)
+            return sorted(_items(area), key=lambda item: item.at, reverse=True)
+
+    def usage(self) -> Usage:
+        items = self.list()
+        return Usage(len(items), sum(item.bytes for item in items), self._most())
+
+    def find(self, item_id: str) -> Item:
+        """:raises errors.BadInput: there is no such item."""
+        with self._opened() as area, syscalls.translated(self._label):
+            return _found(item_id, area)
+
+    def files(self, item_id: str) -> tuple[File, ...]:
+        """What an item holds, parents first.
+
+        :raises errors.BadInput: there is no such item.
+        """
+        with self._opened() as area, syscalls.translated(self._label):
+            _found(item_id, area)
+            with syscalls.held(syscalls.open_directory(item_id, area)) as place:
+                return tuple(trash_items.files(place))
 
     def restore(self, item_id: str) -> None:
-        """Put an item back under its instance's name.
+        """Put an item back under its instance's name, in one step, as it was.
 
         :raises errors.BadInput: there is no such item.
         :raises errors.DirectoryExists: another directory stands there.
         """
-        match = _ID.match(item_id)
         with self._opened() as area, syscalls.translated(self._label):
-            item = _read(item_id, area) if match else None
-            if match is None or item is None:
-                raise errors.BadInput(what="trash", reason=f"no item {item_id[:128]!r}")
-            instance = match.group(1)
+            instance = _found(item_id, area).instance
             with (self._directories.opened() as base,
                   syscalls.held(syscalls.open_directory(item_id, area)) as place):
                 try:
-                    syscalls.rename_noreplace(_DIRECTORY, place, instance, base)
+                    syscalls.rename_noreplace(DIRECTORY, place, instance, base)
                 except FileExistsError as e:
                     raise errors.DirectoryExists(
                         path=f"{self._directories.path}/{instance}") from e
@@ -139,19 +128,40 @@ class Trash:
                 os.fsync(place)
             self._forget_half_made(item_id, area)
 
-    def purge(self) -> int:
-        """Remove for good what is older than the retention; how many items that were.
+    def discard(self, item_id: str) -> bool:
+        """Remove one item for good, proven or not, because an operator says so.
 
-        An item that cannot be removed is named in the log and tried again next time.
+        :returns: False where not all of it could be removed; ``tidy`` goes on with it.
+        :raises errors.BadInput: there is no such item.
         """
-        purged = 0
         with self._opened() as area, syscalls.translated(self._label):
-            for name in sorted(os.listdir(area)):
-                if name.endswith(_PURGING):  # begun before a kill
-                    _remove(name, area)
-                elif self._is_due(name, area):
-                    os.rename(name, name + _PURGING, src_dir_fd=area, dst_dir_fd=area)
-                    purged += _remove(name + _PURGING, area)
+            _found(item_id, area)
+            return trash_purge.remove(trash_purge.begin(item_id, area), area)
+
+    def tidy(self) -> None:
+        """Whatever the time may be: end removals that a kill cut off, and fill the reserve."""
+        with self._opened() as area, syscalls.translated(self._label):
+            for name in trash_purge.begun(area):
+                trash_purge.remove(name, area)
+        self._reserve.refill()
+
+    def purge(self) -> int:
+        """Remove for good what is due; how many items that were.
+
+        Called at the start and every hour: the trash does not grow the disk's
+        use, what comes in was on it already.  An item that cannot be removed
+        is named in the log and tried again next time.
+        """
+        self.tidy()
+        purged = 0
+        limits = trash_purge.Limits(self._retention, self._most())
+        with self._opened() as area, syscalls.translated(self._label):
+            self._forget_all_half_made(area)
+            items = _items(area)
+            self._tell_of_unproven(items)
+            for item in trash_purge.due(items, self._clock(), limits):
+                with contextlib.suppress(FileNotFoundError):  # restored or discarded meanwhile
+                    purged += trash_purge.remove(trash_purge.begin(item.id, area), area)
         return purged
 
     # -- inside --------------------------------------------------------------
@@ -165,6 +175,30 @@ class Trash:
         with syscalls.held(self._directories.area(_AREA)) as area:
             yield area
 
+    def _most(self) -> int | None:
+        """Bytes that the trash may take."""
+        if not self._max_percent:
+            return None
+        with self._opened() as area:
+            status = os.fstatvfs(area)
+            return status.f_blocks * status.f_frsize * self._max_percent // 100
+
+    def _place(self, item_id: str, area: int, record: Record) -> int:
+        """A directory for the item, its record in it, durable."""
+        try:
+            os.mkdir(item_id, 0o700, dir_fd=area)
+            return _recorded(item_id, area, record)
+        except OSError as e:
+            if e.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            self._forget_half_made(item_id, area)
+            drawn = self._reserve.draw(item_id, area, record)
+            if drawn is None:
+                raise
+            LOG.warning("[instance: %s] the disk is full; its record is written into the "
+                        "trash's reserve", record.instance)
+            return drawn
+
     def _move(self, directory: PinnedDirectory, place: int) -> None:
         """Compare, rename, compare."""
         name, expected = directory.instance, directory.identity
@@ -172,17 +206,17 @@ class Trash:
             if syscalls.identity(name, base) != expected:
                 raise _changed(directory, "another directory has its name")
             try:
-                syscalls.rename_noreplace(name, base, _DIRECTORY, place)
+                syscalls.rename_noreplace(name, base, DIRECTORY, place)
             except FileNotFoundError as e:
                 raise _changed(directory, "its name is gone") from e
-            if syscalls.identity(_DIRECTORY, place) != expected:
+            if syscalls.identity(DIRECTORY, place) != expected:
                 self._put_back(directory, place, base)
             os.fsync(place)
             os.fsync(base)
 
     def _put_back(self, directory: PinnedDirectory, place: int, base: int) -> None:
         try:
-            syscalls.rename_noreplace(_DIRECTORY, place, directory.instance, base)
+            syscalls.rename_noreplace(DIRECTORY, place, directory.instance, base)
         except FileExistsError as e:
             LOG.error("[instance: %s] another directory was swapped in and is in the trash now, "
                       "because its name was taken again; restore it by hand", directory.instance)
@@ -193,97 +227,48 @@ class Trash:
         """An item without a directory is of no use; one that has it stays in any case."""
         with (contextlib.suppress(OSError),
               syscalls.held(syscalls.open_directory(item_id, area)) as place):
-            if syscalls.identity(_DIRECTORY, place) is None:
+            if syscalls.identity(DIRECTORY, place) is None:
                 with contextlib.suppress(FileNotFoundError):
-                    os.unlink(_RECORD, dir_fd=place)
+                    os.unlink(RECORD, dir_fd=place)
                 os.rmdir(item_id, dir_fd=area)
 
-    def _is_due(self, name: str, area: int) -> bool:
-        match = _ID.match(name)
-        if match is None:
-            return False
-        age = self._clock() - _time_of(match.group(2))
-        with syscalls.held(syscalls.open_directory(name, area)) as place:
-            has_directory = syscalls.identity(_DIRECTORY, place) is not None
-        return age > (self._retention if has_directory else _IN_THE_MAKING)
+    def _forget_all_half_made(self, area: int) -> None:
+        """Items without a directory that are too old to be in the making."""
+        for name in os.listdir(area):
+            parsed = trash_items.parse_id(name)
+            if parsed is not None and self._clock() - parsed[1] > _IN_THE_MAKING:
+                self._forget_half_made(name, area)
+
+    def _tell_of_unproven(self, items: ty.Iterable[Item]) -> None:
+        for item in items:
+            if item.doubt and item.id not in self._told:
+                self._told.add(item.id)
+                LOG.warning("%s in the trash is kept whatever its age: %s; look at it, then "
+                            "'rbd-workerctl trash restore' or 'trash purge' with its id",
+                            item.id, item.doubt)
 
 
-def _new_id(instance: str, at: float) -> str:
-    return f"{instance}.{time.strftime(_TIME, time.gmtime(at))}.{secrets.token_hex(3)}"
-
-
-def _time_of(text: str) -> float:
+def _recorded(item_id: str, area: int, record: Record) -> int:
+    place = syscalls.open_directory(item_id, area)
     try:
-        return calendar.timegm(time.strptime(text, _TIME))
-    except ValueError:  # nobody but a hand makes such a name: never due
-        return float("inf")
+        trash_items.write_record(place, record)
+    except BaseException:
+        os.close(place)
+        raise
+    return place
+
+
+def _items(area: int) -> list[Item]:
+    found = (trash_items.read(name, area) for name in os.listdir(area))
+    return [item for item in found if item is not None]
+
+
+def _found(item_id: str, area: int) -> Item:
+    item = trash_items.read(item_id, area)
+    if item is None:
+        raise errors.BadInput(what="trash", reason=f"no item {item_id[:128]!r}")
+    return item
 
 
 def _changed(directory: PinnedDirectory, reason: str) -> errors.DirectoryChanged:
     return errors.DirectoryChanged(path=directory.label, reason=reason)
-
-
-def _write_record(place: int, record: _Record) -> None:
-    with syscalls.held(syscalls.create_file(_RECORD, place)) as fd:
-        sparse.write_all(fd, msgspec.json.encode(record), 0)
-        os.fsync(fd)
-    os.fsync(place)
-
-
-def _read(item_id: str, area: int) -> Item | None:
-    """None where there is no such item, or it is half-made."""
-    match = _ID.match(item_id)
-    if match is None:
-        return None
-    try:
-        place = syscalls.open_directory(item_id, area)
-    except FileNotFoundError:
-        return None
-    with syscalls.held(place):
-        if syscalls.identity(_DIRECTORY, place) is None:
-            return None
-        item = Item(item_id, match.group(1), _time_of(match.group(2)), bytes=_size(place))
-        record = _read_record(place)
-    if record is None:
-        return item
-    return dataclasses.replace(item, at=record.at, migration=record.migration, facts=record.facts)
-
-
-def _read_record(place: int) -> _Record | None:
-    fd = syscalls.open_below(_RECORD, place)
-    if fd is None:
-        return None
-    with syscalls.held(fd):
-        try:
-            return msgspec.json.decode(os.pread(fd, os.fstat(fd).st_size, 0), type=_Record)
-        except msgspec.MsgspecError as e:
-            LOG.warning("%s cannot be read: %s", syscalls.name_of(fd), e)
-            return None
-
-
-def _size(place: int) -> int:
-    with syscalls.held(syscalls.open_directory(_DIRECTORY, place)) as fd:
-        return _size_below(fd, _COUNTED_DEPTH, [_COUNTED])
-
-
-def _size_below(fd: int, depth: int, left: list[int]) -> int:
-    total = 0
-    with os.scandir(fd) as listing:
-        names = [entry.name for entry in itertools.islice(listing, left[0])]
-    left[0] -= len(names)
-    for name in names:
-        with contextlib.suppress(OSError):  # it is only a size for people
-            status = os.stat(name, dir_fd=fd, follow_symlinks=False)
-            total += status.st_blocks * 512
-            if stat.S_ISDIR(status.st_mode) and depth:
-                with syscalls.held(syscalls.open_directory(name, fd)) as inner:
-                    total += _size_below(inner, depth - 1, left)
-    return total
-
-
-def _remove(name: str, area: int) -> bool:
-    try:
-        return removal.remove_tree(name, area)
-    except OSError as e:
-        LOG.warning("%s in the trash cannot be removed yet: %s", name, e.strerror)
-        return False

@@ -16,7 +16,7 @@ from tests.world import Host, World
 
 GUEST = "a05482ec-d71a-48c7-bf99-94d829b20aef"
 COMMANDS = ["status", "audit", "migration list", "migration show", "refusal list", "trash list",
-            "trash restore"]
+            "trash show", "trash restore", "trash purge"]
 
 
 class Operator:
@@ -167,6 +167,65 @@ def test_a_restore_never_overwrites(world: World, here: Host, operator: Operator
     f"{GUEST}.20261124T101500.3fa2b1/..", "", "."])
 def test_an_item_that_is_not_there_cannot_be_restored(operator: Operator, item: str) -> None:
     assert "no item" in operator.sentence("trash", "restore", item)
+
+
+def test_the_table_ends_with_what_the_trash_takes_and_may_take(
+        world: World, here: Host, operator: Operator) -> None:
+    world.boot(here, GUEST)
+    world.migrate(GUEST, here, world.hosts[1])
+    last = operator.run("trash", "list").stdout.splitlines()[-1]
+    assert last.startswith("1 in the trash, 0.0 MiB of ")
+    assert last.endswith("MiB ([rbd_worker] trash_max_percent = 10)")
+
+
+def test_an_item_is_shown_with_its_facts_and_its_files(world: World, here: Host,
+                                                       operator: Operator) -> None:
+    world.boot(here, GUEST)
+    order = world.migrate(GUEST, here, world.hosts[1])
+    (row,) = operator.rows("trash", "list")
+    shown = ty.cast(dict[str, ty.Any], operator.rows("trash", "show", row["Id"]))
+    assert (shown["instance"], shown["migration"], shown["proven"]) == (GUEST, order.uuid, "yes")
+    assert any(fact.startswith("holder: yes, node02 says running") for fact in shown["facts"])
+    assert [line.split()[-1] for line in shown["files"]] == [
+        "console.log", "disk.config", "disk.info", "keys", "keys/secret"]
+    assert shown["files"][0].startswith("-rw")
+
+
+def test_an_item_leaves_for_good_only_when_somebody_says_yes(
+        world: World, here: Host, operator: Operator) -> None:
+    world.boot(here, GUEST)
+    world.migrate(GUEST, here, world.hosts[1])
+    (row,) = operator.rows("trash", "list")
+    for words in ([row["Id"]], ["--all"], ["--older-than", "0s"]):
+        assert "Add --yes" in operator.sentence("trash", "purge", *words)
+    assert len(here.trashed()) == 1
+    assert operator.run("trash", "purge", "--older-than", "1000w", "--yes").stdout == (
+        "nothing to purge\n")
+    done = operator.run("trash", "purge", row["Id"], "--yes")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "purged 1 of 1 item(s), 0.0 MiB\n"
+    assert here.trashed() == []
+
+
+def test_what_nobody_can_prove_is_purged_by_its_id_only(world: World, here: Host,
+                                                        operator: Operator) -> None:
+    world.boot(here, GUEST)
+    world.migrate(GUEST, here, world.hosts[1])
+    (row,) = operator.rows("trash", "list")
+    record = here.path / ".rbd-worker/trash" / row["Id"] / "record.json"
+    record.write_bytes(record.read_bytes()[:40])
+    done = operator.run("trash", "purge", "--all", "--yes")
+    assert done.stdout.startswith(f"kept {row['Id']}: its record cannot be read")
+    (row,) = operator.rows("trash", "list")
+    assert "nobody can tell why it left" in row["Why"]
+    assert operator.run("trash", "purge", row["Id"], "--yes").returncode == 0
+    assert here.trashed() == []
+
+
+@pytest.mark.parametrize("words", [
+    [], ["--all", "--older-than", "1d"], ["--older-than", "yesterday"], ["--older-than", "-1d"]])
+def test_a_purge_that_is_not_clear_is_refused(operator: Operator, words: list[str]) -> None:
+    assert operator.run("trash", "purge", *words).returncode == 2
 
 
 # -- the command itself ------------------------------------------------------
