@@ -265,6 +265,14 @@ class JournalUnusable(Permanent):
     remedy = "{fix}"
 
 
+class HostRenamed(Permanent):
+    """The journal's migrations are those of a host with another name."""
+
+    msg = "the journal {path} is that of host {known}, and [DEFAULT] host is {host}"
+    remedy = ("Set [DEFAULT] host back to {known}; if the host has got another name for good, "
+              "let its open migrations end under the old one, then move the file away")
+
+
 class AnotherWorker(Permanent):
     msg = "another rbd-worker already runs on this host with {path}"
     remedy = "Stop it first; two workers would act on the same directories"

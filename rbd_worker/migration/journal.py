@@ -14,9 +14,8 @@ command opens it read-only.  No message body, token or key is ever stored.
 """
 
 import contextlib
-import dataclasses
-import enum
 import json
+import logging
 import os
 import pathlib
 import sqlite3
@@ -24,60 +23,24 @@ import threading
 import time
 import typing as ty
 
-from rbd_worker.migration import journal_file
-from rbd_worker.model import Executor, Migration, Outcome, Phase, Role
+from rbd_worker import errors
+from rbd_worker.migration import journal_file, journal_rows
+from rbd_worker.migration.journal_rows import Entry, Record, Refusal, StepState
+from rbd_worker.model import Migration, Outcome, Phase, Role
 
+__all__ = ["Entry", "Journal", "JournalReader", "Record", "Refusal", "StepState"]
+
+LOG = logging.getLogger(__name__)
+
+_FILE = "journal.sqlite"
 #: How long ids of heard messages are remembered, in seconds: longer than the
 #: time to live of the tap's queue, after which no repetition can arrive.
 MESSAGE_MEMORY = 7 * 86400
 #: How long a closed entry is kept for the operator, in seconds.
 HISTORY_SECONDS = 90 * 86400
-#: Newest refusals that are kept.
+#: Newest closed entries and refusals that are kept, however many come.
+MAX_CLOSED = 10_000
 MAX_REFUSALS = 1000
-
-
-class StepState(enum.StrEnum):
-    DOING = "doing"
-    DONE = "done"
-    UNDOING = "undoing"
-    UNDONE = "undone"
-    #: Not a step's state: something worth a line in the timeline.
-    NOTE = "note"
-
-
-@dataclasses.dataclass(frozen=True)
-class Entry:
-    """One row: a migration in one role, as it stands.
-
-    :ivar opened, closed: seconds since the epoch; ``closed`` None while open.
-    :ivar outcome: None while nothing is settled; UNRESOLVED while open and in doubt.
-    """
-
-    migration: Migration
-    opened: float
-    phase: Phase
-    outcome: Outcome | None
-    reason: str
-    closed: float | None
-
-    @property
-    def is_open(self) -> bool:
-        return self.closed is None
-
-
-@dataclasses.dataclass(frozen=True)
-class Record:
-    at: float
-    step: str
-    state: StepState
-    data: dict[str, ty.Any]
-
-
-@dataclasses.dataclass(frozen=True)
-class Refusal:
-    at: float
-    origin: str
-    reason: str
 
 
 class JournalReader:
@@ -89,7 +52,7 @@ class JournalReader:
     """
 
     def __init__(self, directory: str | os.PathLike[str]) -> None:
-        self.path = pathlib.Path(directory) / "journal.sqlite"
+        self.path = pathlib.Path(directory) / _FILE
         self._lock = threading.Lock()
         with journal_file.translated(self.path):
             self._db = self._opened()
@@ -122,40 +85,73 @@ class JournalReader:
     def records(self, migration: Migration) -> list[Record]:
         rows = self._read("SELECT at, step, state, data FROM record WHERE key=? AND role=?"
                           " ORDER BY id", migration.key, migration.role)
-        return [Record(at, step, StepState(state), json.loads(data))
-                for at, step, state, data in rows]
+        with self._decoding():
+            return [journal_rows.record(*row) for row in rows]
 
     def refusals(self, limit: int = 100) -> list[Refusal]:
         return [Refusal(*row) for row in self._read(
             "SELECT at, origin, reason FROM refusal ORDER BY id DESC LIMIT ?", limit)]
 
+    def host(self) -> str:
+        """Whose journal it is; empty before a worker with a name has used it."""
+        return self._about("host")
+
+    def path_id(self) -> str:
+        """The id of the instances_path that this journal belongs to; empty before it is known."""
+        return self._about("path")
+
     def _opened(self) -> sqlite3.Connection:
         return journal_file.opened_read_only(self.path)
 
     def _entries(self, where: str, *values: ty.Any) -> list[Entry]:
-        return [_entry(row) for row in self._read(
+        rows = self._read(
             "SELECT key, instance, role, source, destination, executor, request_id, number,"
-            f" opened, phase, outcome, reason, closed FROM entry {where}", *values)]
+            f" opened, phase, outcome, reason, closed FROM entry {where}", *values)
+        with self._decoding():
+            return [journal_rows.entry(*row) for row in rows]
+
+    def _about(self, name: str) -> str:
+        if not self._read("SELECT 1 FROM sqlite_master WHERE name='about'"):
+            return ""  # written by an earlier version
+        rows = self._read("SELECT value FROM about WHERE name=?", name)
+        return str(rows[0][0]) if rows else ""
 
     def _read(self, sql: str, *values: ty.Any) -> list[tuple[ty.Any, ...]]:
         with self._lock, journal_file.translated(self.path):
             return self._db.execute(sql, values).fetchall()
 
+    @contextlib.contextmanager
+    def _decoding(self) -> ty.Iterator[None]:
+        """SQLite checks pages and types; what the values mean shows only here."""
+        try:
+            yield
+        except (ValueError, errors.BadInput) as e:
+            raise journal_file.damaged(self.path, "a row makes no sense") from e
+
 
 class Journal(JournalReader):
     """Thread-safe; every writing method returns when the write is durable.
 
+    A disk that is full or read-only ends no worker: each write raises until
+    there is space again, and whoever wanted it asks again.
+
+    :param host: whose journal it is; empty where that does not matter.
+    :ivar trouble: why the last write failed, as a sentence; empty where it did not.
     :raises errors.AnotherWorker: another process owns the file.
+    :raises errors.HostRenamed: it is the journal of a host with another name.
     :raises errors.JournalUnusable: newer layout, torn file, no permission, full disk.
     """
 
     def __init__(self, directory: str | os.PathLike[str],
-                 clock: ty.Callable[[], float] = time.time) -> None:
+                 clock: ty.Callable[[], float] = time.time, host: str = "") -> None:
         self._clock = clock
+        self.trouble = ""
         self._owner = journal_file.own(pathlib.Path(directory))
         try:
+            _check(directory, host)
             super().__init__(directory)
-            self._forget_old()
+            if host and not self.host():
+                self._keep("host", host)
         except BaseException:
             os.close(self._owner)
             raise
@@ -216,6 +212,25 @@ class Journal(JournalReader):
             db.execute("DELETE FROM refusal WHERE id <= (SELECT max(id) FROM refusal) - ?",
                        (MAX_REFUSALS,))
 
+    def keep_path_id(self, path_id: str) -> None:
+        """Remember which instances_path is this host's."""
+        self._keep("path", path_id)
+
+    def prune(self) -> None:
+        """Forget old messages and closed entries; open ones never.
+
+        Called from time to time, while the clock can be trusted.
+        """
+        now = self._clock()
+        old = ("SELECT key, role FROM entry WHERE closed < ? UNION ALL SELECT key, role FROM"
+               " (SELECT key, role FROM entry WHERE closed IS NOT NULL"
+               " ORDER BY closed DESC LIMIT -1 OFFSET ?)")
+        limits = (now - HISTORY_SECONDS, MAX_CLOSED)
+        with self._transaction() as db:
+            db.execute("DELETE FROM message WHERE at < ?", (now - MESSAGE_MEMORY,))
+            db.execute(f"DELETE FROM record WHERE (key, role) IN ({old})", limits)
+            db.execute(f"DELETE FROM entry WHERE (key, role) IN ({old})", limits)
+
     # -- inside --------------------------------------------------------------
 
     def _opened(self) -> sqlite3.Connection:
@@ -226,18 +241,30 @@ class Journal(JournalReader):
                           (unique_id, self._clock()))
         return done.rowcount == 1
 
-    def _forget_old(self) -> None:
-        now = self._clock()
+    def _keep(self, name: str, value: str) -> None:
         with self._transaction() as db:
-            db.execute("DELETE FROM message WHERE at < ?", (now - MESSAGE_MEMORY,))
-            db.execute("DELETE FROM record WHERE (key, role) IN"
-                       " (SELECT key, role FROM entry WHERE closed < ?)",
-                       (now - HISTORY_SECONDS,))
-            db.execute("DELETE FROM entry WHERE closed < ?", (now - HISTORY_SECONDS,))
+            db.execute("INSERT INTO about VALUES (?,?) ON CONFLICT (name)"
+                       " DO UPDATE SET value=excluded.value", (name, value))
+
+    @contextlib.contextmanager
+    def _noticed(self) -> ty.Iterator[None]:
+        """Say once that writing fails, and once that it succeeds again."""
+        try:
+            yield
+        except errors.JournalUnusable as e:
+            if not self.trouble:
+                LOG.error("%s", e.sentence)
+            self.trouble = e.sentence
+            raise
+        if self.trouble:
+            self.trouble = ""
+            LOG.warning("the journal %s can be written again", self.path)
 
     @contextlib.contextmanager
     def _transaction(self) -> ty.Iterator[sqlite3.Connection]:
-        with self._lock, journal_file.translated(self.path):
+        with self._lock, self._noticed(), journal_file.translated(self.path):
+            if self._db.in_transaction:  # a rollback failed as its write did
+                self._db.execute("ROLLBACK")
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield self._db
@@ -248,10 +275,16 @@ class Journal(JournalReader):
                 raise
 
 
-def _entry(row: tuple[ty.Any, ...]) -> Entry:
-    (key, instance, role, source, destination, executor, request_id, number, opened,
-     phase, outcome, reason, closed) = row
-    migration = Migration(key, instance, Role(role), source, destination,
-                          Executor(executor), request_id, number)
-    return Entry(migration, opened, Phase(phase), Outcome(outcome) if outcome else None,
-                 reason, closed)
+def _check(directory: str | os.PathLike[str], host: str) -> None:
+    """What is wrong is found now, not in the middle of a migration, and before any write.
+
+    :raises errors.HostRenamed, errors.JournalUnusable: the file is as it was.
+    """
+    if not (pathlib.Path(directory) / _FILE).exists():
+        return
+    with contextlib.closing(JournalReader(directory)) as reader:
+        for entry in reader.open_entries():
+            reader.records(entry.migration)
+        known = reader.host()
+        if host and known and known != host:
+            raise errors.HostRenamed(path=reader.path, known=known, host=host)

@@ -3,7 +3,9 @@
 
 WAL mode lets the operator's command read beside the worker; ``synchronous =
 FULL`` makes a commit survive a power loss.  A file of another layout, or a
-damaged one, is left exactly as it is.
+damaged one, is left exactly as it is: it is read as a whole through a
+read-only connection before anything may write to it.  A new file gets its name
+when it is complete, so that an empty one is a damaged one.
 """
 
 import contextlib
@@ -35,8 +37,24 @@ CREATE TABLE message (unique_id TEXT PRIMARY KEY, at REAL NOT NULL) STRICT;
 CREATE TABLE refusal (
     id INTEGER PRIMARY KEY, at REAL NOT NULL, origin TEXT NOT NULL, reason TEXT NOT NULL) STRICT;
 """
+#: Whose journal it is.  Added where it is missing: earlier workers do not mind it.
+_ABOUT = "CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT"
+#: All of a damaged file that must be readable for it to count as a journal.
+_NEEDED = {"entry", "record", "message", "refusal"}
 
 _WRITABLE = "Make [rbd_worker] state_directory writable for the worker's user"
+_DAMAGED = ("Nothing was removed. Move the file away and start again: open migrations "
+            "are then found by the directories they left")
+#: By SQLite's primary result code.
+_FIXES = {
+    sqlite3.SQLITE_FULL: "Free space on its file system; until then no migration begins or "
+                         "ends here and nothing is removed",
+    sqlite3.SQLITE_READONLY: _WRITABLE, sqlite3.SQLITE_CANTOPEN: _WRITABLE,
+    sqlite3.SQLITE_PERM: _WRITABLE,
+    sqlite3.SQLITE_IOERR: "Look into the kernel's log for errors of its disk, and make its file "
+                          "system writable again; nothing is removed until then",
+    sqlite3.SQLITE_BUSY: "End the program that has it locked",
+}
 
 
 def own(directory: pathlib.Path) -> int:
@@ -60,9 +78,18 @@ def own(directory: pathlib.Path) -> int:
 
 def opened(path: pathlib.Path) -> sqlite3.Connection:
     """The file for its owner, made if it is missing."""
+    if path.exists():
+        _check(path)
+    else:
+        _make(path)
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
     try:
-        _prepare(db, path)
+        path.chmod(0o600)
+        db.execute("PRAGMA journal_mode=WAL")
+        db.execute("PRAGMA synchronous=FULL")
+        db.execute("PRAGMA cache_size=-512")
+        db.execute("PRAGMA journal_size_limit=4194304")
+        db.execute(_ABOUT)
     except BaseException:
         db.close()
         raise
@@ -77,7 +104,7 @@ def opened_read_only(path: pathlib.Path) -> sqlite3.Connection:
             "this [rbd_worker] state_directory; give the worker's own --config-file")
     db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, check_same_thread=False)
     try:
-        _check_version(db, path)
+        _check_layout(db, path)
     except BaseException:
         db.close()
         raise
@@ -90,36 +117,55 @@ def translated(path: pathlib.Path) -> ty.Iterator[None]:
     try:
         yield
     except sqlite3.Error as e:
-        raise errors.JournalUnusable(path=path, reason=e, fix=_fix(e)) from e
+        code = getattr(e, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xff
+        reason = " ".join(str(e).split())[:160]  # SQLite may repeat a damaged text
+        raise errors.JournalUnusable(path=path, reason=reason,
+                                     fix=_FIXES.get(code, _DAMAGED)) from e
+    except UnicodeError as e:  # in a text, or in SQLite's own message about one
+        raise damaged(path, "a text is not UTF-8") from e
     except OSError as e:
         raise errors.JournalUnusable(path=path, reason=e.strerror, fix=_WRITABLE) from e
 
 
-def _prepare(db: sqlite3.Connection, path: pathlib.Path) -> None:
-    path.chmod(0o600)
-    _check_version(db, path)
-    db.execute("PRAGMA journal_mode=WAL")
-    db.execute("PRAGMA synchronous=FULL")
-    db.execute("PRAGMA cache_size=-512")
-    if db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
+def damaged(path: pathlib.Path, what: str) -> errors.JournalUnusable:
+    """The error of a file that SQLite can read and that makes no sense."""
+    return errors.JournalUnusable(path=path, reason=f"the file is damaged: {what}", fix=_DAMAGED)
+
+
+def _make(path: pathlib.Path) -> None:
+    """A new file with all tables, durable under its name."""
+    new = path.with_name(f"{path.name}.new")
+    for left in (new, new.with_name(f"{new.name}-journal")):
+        left.unlink(missing_ok=True)
+    os.close(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    db = sqlite3.connect(new, isolation_level=None)
+    try:
+        db.execute("PRAGMA synchronous=FULL")
         db.executescript(f"BEGIN; {_TABLES} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;")
-    if db.execute("PRAGMA quick_check").fetchone()[0] != "ok":
-        raise sqlite3.DatabaseError("the file is damaged")
+    finally:
+        db.close()
+    new.rename(path)
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
 
 
-def _check_version(db: sqlite3.Connection, path: pathlib.Path) -> None:
+def _check(path: pathlib.Path) -> None:
+    """Every page and index, while nothing can be written."""
+    with contextlib.closing(opened_read_only(path)) as db:
+        verdict = db.execute("PRAGMA integrity_check(1)").fetchone()[0]
+    if verdict != "ok":
+        raise damaged(path, str(verdict).splitlines()[-1])
+
+
+def _check_layout(db: sqlite3.Connection, path: pathlib.Path) -> None:
     version = db.execute("PRAGMA user_version").fetchone()[0]
     if version > SCHEMA_VERSION:
         raise errors.JournalUnusable(
             path=path, reason=f"it has layout {version}, this worker knows {SCHEMA_VERSION}",
             fix="Start the newer rbd-worker that wrote it")
-
-
-def _fix(error: sqlite3.Error) -> str:
-    text = str(error)
-    if "full" in text:
-        return "Free space on its file system"
-    if "readonly" in text or "unable to open" in text:
-        return _WRITABLE
-    return ("Nothing was removed. Move the file away and start again: open migrations "
-            "are then found by the directories they left")
+    tables = {name for name, in db.execute("SELECT name FROM sqlite_master WHERE type='table'")}
+    if not tables >= _NEEDED:
+        raise damaged(path, f"it has no table {', '.join(sorted(_NEEDED - tables))}")

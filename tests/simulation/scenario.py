@@ -174,7 +174,7 @@ def points(story: str, executor: str, outage: str) -> list[Point]:
     """Every point of the story where a worker may die, in a stable order."""
     writes, calls = _dry_run(story, executor)
     found = [Point(story, executor, outage, host, number, side)
-             for host, count in sorted(writes.items()) for number in range(2, count + 1)
+             for host, count in sorted(writes.items()) for number in range(1, count + 1)
              for side in ("before", "after")]
     found += [Point(story, executor, outage, "", number, how) for number in range(1, calls + 1)
               for how in ("kill before", "kill after", "lose reply", "repeat", "unreachable")]
@@ -183,7 +183,7 @@ def points(story: str, executor: str, outage: str) -> list[Point]:
 
 @functools.lru_cache
 def _dry_run(story: str, executor: str) -> tuple[dict[str, int], int]:
-    """Journal writes of each host (the first is its start) and calls, without a crash."""
+    """Journal writes of each host and calls, without a crash."""
     with tempfile.TemporaryDirectory(prefix="rbd-worker-dry-") as root:
         scenario = Scenario(pathlib.Path(root), story, executor)
         scenario.world.close()

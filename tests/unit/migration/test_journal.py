@@ -388,6 +388,31 @@ def test_a_full_disk_is_told_and_nothing_is_lost(mounted: pathlib.Path) -> None:
 
 
 @needs_root
+def test_the_same_worker_writes_again_when_there_is_space_again(
+        mounted: pathlib.Path, caplog: pytest.LogCaptureFixture) -> None:
+    opened = Journal(mounted)
+    opened.open(MIGRATION)
+    assert opened.trouble == ""
+    with (mounted / "ballast").open("ab", buffering=0) as file:
+        with pytest.raises(OSError, match="No space"):
+            while True:
+                file.write(b"x" * 4096)
+    for _ in range(3):
+        with pytest.raises(errors.JournalUnusable):
+            for number in range(100):
+                opened.record(MIGRATION, (f"s{number}", StepState.NOTE, {"text": "x" * 5000}))
+        assert "Free space" in opened.trouble
+    assert len([r for r in caplog.records if "Free space" in r.getMessage()]) == 1
+    before = len(opened.records(MIGRATION))
+    (mounted / "ballast").unlink()
+    opened.record(MIGRATION, ("afterwards", StepState.DONE, {}))
+    assert opened.trouble == ""
+    assert [r.step for r in opened.records(MIGRATION)][before:] == ["afterwards"]
+    assert "can be written again" in caplog.text
+    opened.close()
+
+
+@needs_root
 def test_a_file_system_that_became_read_only_is_told(mounted: pathlib.Path) -> None:
     Journal(mounted).close()
     subprocess.run(["mount", "-o", "remount,ro", str(mounted)], check=True)
@@ -429,12 +454,28 @@ def test_old_messages_and_closed_entries_are_forgotten_open_ones_never(
     first.close()
     clock.now += 91 * DAY
     second = Journal(tmp_path, clock)
+    second.prune()
     assert second.entry("closed", Role.SOURCE) is None
     assert second.records(_other("closed")) == []
     assert [e.migration.key for e in second.open_entries()] == ["open"]
     assert len(second.records(_other("open"))) == 1
     assert second.heard("old-message")
     second.close()
+
+
+def test_a_flood_of_migrations_does_not_fill_the_disk(
+        opened: Journal, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal, "MAX_CLOSED", 10)
+    opened.open(_other("open"))
+    for number in range(30):
+        clock.now += 1
+        opened.open(_other(f"m{number}"))
+        opened.record(_other(f"m{number}"), ("a", StepState.DONE, {}))
+        opened.close_entry(_other(f"m{number}"), Outcome.COMPLETED)
+    opened.prune()
+    kept = {entry.migration.key for entry in opened.newest_entries()}
+    assert kept == {"open", *(f"m{number}" for number in range(20, 30))}
+    assert opened.records(_other("m19")) == [] and len(opened.records(_other("m20"))) == 1
 
 
 def test_what_is_recent_is_remembered(tmp_path: pathlib.Path, clock: Clock) -> None:
@@ -444,6 +485,7 @@ def test_what_is_recent_is_remembered(tmp_path: pathlib.Path, clock: Clock) -> N
     first.close()
     clock.now += 6 * DAY
     second = Journal(tmp_path, clock)
+    second.prune()
     assert not second.heard("message")
     assert second.entry(MIGRATION.key, Role.SOURCE) is not None
     second.close()
