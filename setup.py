@@ -53,6 +53,7 @@ setuptools.setup(
             "migration watch = rbd_worker.cli.watching:MigrationWatch",
             "migration list = rbd_worker.cli.migration:MigrationList",
             "migration show = rbd_worker.cli.migration:MigrationShow",
+            "path accept = rbd_worker.cli.path:PathAccept",
             "preflight = rbd_worker.cli.preflight:PreflightRun",
             "refusal list = rbd_worker.cli.refusal:RefusalList",
             "audit = rbd_worker.cli.audit:AuditRun",

@@ -152,19 +152,20 @@ class FileSystemUnfit(Permanent):
     remedy = "Keep instances_path on a local file system such as ext4, XFS or Btrfs"
 
 
+class InstancesPathAway(Transient):
+    """instances_path is not the directory that this host's journal knows."""
+
+    msg = "{path} looks not mounted, or is another file system than before: {reason}"
+    remedy = ("Mount it; until then nothing in it is judged, made or removed. If it is right as "
+              "it is, run 'rbd-workerctl path accept'")
+
+
 class FileSystemFailed(Transient):
     msg = "{path}: {reason}"
 
 
 class DigestMismatch(Transient):
     msg = "{path} arrived with another content than its digest says"
-
-
-class NotConfirmed(Permanent):
-    """Something that cannot be undone was asked for, and nobody said yes."""
-
-    msg = "nothing was removed: {what} would leave for good"
-    remedy = "Add --yes to the command, or answer y at a terminal"
 
 
 # -- libvirt -----------------------------------------------------------------

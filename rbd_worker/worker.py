@@ -17,7 +17,7 @@ import typing as ty
 
 import rpcapi
 from rbd_worker import conf, errors, vitals
-from rbd_worker.host import evidence, instances, peers, rbd, secrets, trash
+from rbd_worker.host import clock_guard, evidence, instances, mounted, peers, rbd, secrets, trash
 from rbd_worker.host import hypervisor as hypervisors
 from rbd_worker.migration import (
     arrival,
@@ -26,6 +26,7 @@ from rbd_worker.migration import (
     coordinator,
     desk,
     history,
+    janitor,
     journal,
     mover,
     task,
@@ -53,9 +54,6 @@ if ty.TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 
-#: Seconds between two looks at the trash for what is past its retention.
-PURGE_SECONDS = 3600
-
 #: Without one of these the worker is deaf to Nova or to libvirt.
 _VITAL_THREADS = ("tap", "libvirt-events")
 #: Seconds between two looks at secrets and names that an arriving guest may need.
@@ -72,6 +70,7 @@ class Worker:
     :param hypervisor, images: stand-ins for libvirt and Ceph; the real ones by default.
     :raises errors.AnotherWorker: one runs here already.
     :raises errors.JournalUnusable: the journal cannot be written.
+    :raises errors.HostRenamed: it is the journal of a host with another name.
     """
 
     def __init__(self, settings: conf.Settings, transport: "oslo_messaging.Transport",
@@ -81,7 +80,7 @@ class Worker:
         self.settings = settings
         self.started = time.time()
         self._broker = broker_settings
-        self.journal = journal.Journal(settings.state_directory)
+        self.journal = journal.Journal(settings.state_directory, host=settings.host)
         self.hypervisor = hypervisor or hypervisors.Hypervisor(
             settings.libvirt, settings.host, settings.libvirt_timeout,
             moves=settings.executor is Executor.LIBVIRT)
@@ -112,12 +111,14 @@ class Worker:
             settings.hook_socket, settings.hook_timeout, self.arrivals.answer)
         self._scout = threading.Thread(target=self._learn_for_arrivals, name="arrivals",
                                        daemon=True)
-        self._janitor = threading.Thread(target=self._purge_trash, name="trash", daemon=True)
+        self._janitor = janitor.Janitor(
+            ports, clock_guard.ClockGuard(settings.state_directory))
         self._warmer = threading.Thread(target=self._warm_up, name="warm-up", daemon=True)
 
     def _ports(self, transport: "oslo_messaging.Transport") -> task.Ports:
         settings = self.settings
-        directories = instances.of(settings)
+        marker = mounted.Marker(settings.instances_path, settings.host, self.journal)
+        directories = instances.of(settings, marker.check)
         others = peers.Peers(rpc_client.Client(transport, settings.rpc_version_cap),
                              settings.host)
         shutdown = threading.Event()
@@ -183,7 +184,18 @@ class Worker:
             host=self.settings.host, worker_version=VERSION, rpc_version=rpcapi.VERSION,
             executor=self.settings.executor.value, started=self.started,
             hearing=self.hearing, open_entries=len(entries),
-            unresolved=sum(1 for e in entries if e.outcome is not None))
+            unresolved=sum(1 for e in entries if e.outcome is not None),
+            troubles=tuple(sentence[:1024] for sentence in self.troubles()))
+
+    def troubles(self) -> list[str]:
+        """What keeps this worker from judging or recording at the moment, a sentence each."""
+        found = [self.journal.trouble, self._janitor.doubt]
+        try:
+            with self.coordinator.ports.directories.opened():
+                pass
+        except errors.Error as e:
+            found.append(e.sentence)
+        return [sentence for sentence in found if sentence]
 
     @property
     def hearing(self) -> str:
@@ -251,7 +263,7 @@ class Worker:
         shutdown, interval = self.coordinator.ports.shutdown, self.settings.audit_interval
         while interval and not shutdown.is_set():
             try:
-                self.audit.run(act=True)
+                self.audit.run(act=not self._janitor.doubt)
             except errors.Error as e:
                 LOG.warning("the audit found out nothing: %s", e.sentence)
             shutdown.wait(interval)
@@ -261,17 +273,6 @@ class Worker:
         while not shutdown.is_set():
             self.arrivals.refresh()
             shutdown.wait(ARRIVAL_FACTS_SECONDS)
-
-    def _purge_trash(self) -> None:
-        ports = self.coordinator.ports
-        while not ports.shutdown.is_set():
-            try:
-                purged = ports.trash.purge()
-                if purged:
-                    LOG.info("%d directories left the trash after trash_retention", purged)
-            except errors.Error as e:
-                LOG.warning("the trash cannot be purged now: %s", e.sentence)
-            ports.shutdown.wait(PURGE_SECONDS)
 
 
 def _tap_options(settings: conf.Settings) -> tap.TapOptions:

@@ -40,6 +40,7 @@ class Status(base.ShowOne):
         yield "hearing", answer.hearing
         yield "open migrations", answer.open_entries
         yield "unresolved", answer.unresolved
+        yield "troubles", "; ".join(answer.troubles) or "none"
 
     def _read(self) -> dict[str, ty.Any]:
         """What the journal says, also where no worker runs."""

@@ -12,7 +12,7 @@ import rich.console
 import rich.progress
 from cliff import columns
 
-from rbd_worker import conf, errors
+from rbd_worker import conf
 from rbd_worker.cli import base
 from rbd_worker.host import instances, trash
 
@@ -117,8 +117,7 @@ class TrashPurge(base.Command):
             print("nothing to purge", file=self.app.stdout)
             return 0
         size = _mib(sum(item.bytes for item in chosen))
-        if not parsed.yes and not _is_wanted(f"{len(chosen)} item(s), {size}"):
-            raise errors.NotConfirmed(what=f"{len(chosen)} item(s), {size}")
+        self.confirm(parsed, f"remove {len(chosen)} item(s), {size}, for good?")
         purged = self._purged(bin_, chosen)
         print(f"purged {purged} of {len(chosen)} item(s), {size}", file=self.app.stdout)
         return 0 if purged == len(chosen) else 1
@@ -142,13 +141,6 @@ class TrashPurge(base.Command):
 def _trash(settings: conf.Settings) -> trash.Trash:
     return trash.Trash(instances.of(settings), settings.trash_retention,
                        max_percent=settings.trash_max_percent)
-
-
-def _is_wanted(what: str) -> bool:
-    """Ask the person at the terminal; nobody there says no."""
-    if not sys.stdin.isatty():
-        return False
-    return input(f"Remove {what} for good? [y/N] ").strip().lower() in ("y", "yes")
 
 
 def _seconds(text: str) -> int:

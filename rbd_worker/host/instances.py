@@ -80,11 +80,17 @@ class PinnedDirectory:
 
 
 class Instances:
-    """Thread-safe; it remembers nothing but its settings."""
+    """Thread-safe; it remembers nothing but its settings.
 
-    def __init__(self, path: str, limits: Limits) -> None:
+    :param check: called with a descriptor of instances_path whenever that is
+        opened; it raises where the path is not what it was.
+    """
+
+    def __init__(self, path: str, limits: Limits,
+                 check: ty.Callable[[int], None] | None = None) -> None:
         self.path = path
         self.limits = limits
+        self._check = check
 
     def pin(self, instance: str) -> PinnedDirectory | None:
         """Hold the instance's directory; None where there is none.
@@ -103,7 +109,7 @@ class Instances:
     def names(self) -> tuple[str, ...]:
         """Every name that is a canonical UUID, sorted; other names are not ours."""
         with self.opened() as base, syscalls.translated(self.path), os.scandir(base) as listing:
-            return tuple(sorted(entry.name for entry in listing if _is_uuid(entry.name)))
+            return tuple(sorted(entry.name for entry in listing if self.is_name(entry.name)))
 
     def area(self, name: str) -> int:
         """A descriptor of the worker's own directory ``.rbd-worker/<name>``, made if missing.
@@ -111,24 +117,38 @@ class Instances:
         :raises errors.UnsafeDirectory: others could write there.
         """
         with (self.opened() as base,
-              syscalls.held(_private(OWN, base, f"{self.path}/{OWN}")) as own):
-            return _private(name, own, f"{self.path}/{OWN}/{name}")
+              syscalls.held(private_directory(OWN, base, f"{self.path}/{OWN}")) as own):
+            return private_directory(name, own, f"{self.path}/{OWN}/{name}")
 
     @contextlib.contextmanager
     def opened(self) -> ty.Iterator[int]:
-        """A descriptor of instances_path as it is now."""
+        """A descriptor of instances_path as it is now.
+
+        :raises errors.InstancesPathAway: it is not what it was.
+        """
         with syscalls.translated(self.path):
             base = _open_followed(self.path)
         with syscalls.held(base):
+            if self._check is not None:
+                self._check(base)
             yield base
 
+    @staticmethod
+    def is_name(name: str) -> bool:
+        """Whether it can be an instance directory's."""
+        try:
+            model.canonical_uuid(name)
+        except errors.BadInstanceUUID:
+            return False
+        return True
 
-def of(settings: conf.Settings) -> Instances:
-    """The instances of a host with these settings."""
+
+def of(settings: conf.Settings, check: ty.Callable[[int], None] | None = None) -> Instances:
+    """The instances of a host with these settings; ``check`` as in :class:`Instances`."""
     return Instances(settings.instances_path, Limits(
         max_files=settings.max_files, max_depth=settings.max_depth,
         max_data_bytes=settings.max_data_bytes, max_file_bytes=settings.max_file_bytes,
-        inline_bytes=settings.inline_bytes))
+        inline_bytes=settings.inline_bytes), check)
 
 
 def _open_followed(path: str) -> int:
@@ -136,15 +156,11 @@ def _open_followed(path: str) -> int:
     return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
-def _is_uuid(name: str) -> bool:
-    try:
-        model.canonical_uuid(name)
-    except errors.BadInstanceUUID:
-        return False
-    return True
+def private_directory(name: str, dir_fd: int, label: str) -> int:
+    """Open a directory that only this worker's user may write into, made if missing.
 
-
-def _private(name: str, dir_fd: int, label: str) -> int:
+    :raises errors.UnsafeDirectory: others could write there.
+    """
     with syscalls.translated(label):
         fd = syscalls.ensure_directory(name, dir_fd)
     status = os.fstat(fd)

@@ -13,6 +13,7 @@ class Description(Payload, frozen=True, kw_only=True):
 
     :ivar started: seconds since the epoch.
     :ivar hearing: state of the tap, for people; empty where there is none.
+    :ivar troubles: what is wrong on that host, a sentence each; none from older workers.
     """
 
     host: HostName
@@ -23,3 +24,4 @@ class Description(Payload, frozen=True, kw_only=True):
     hearing: Text = ""
     open_entries: ty.Annotated[int, msgspec.Meta(ge=0)] = 0
     unresolved: ty.Annotated[int, msgspec.Meta(ge=0)] = 0
+    troubles: ty.Annotated[tuple[Text, ...], msgspec.Meta(max_length=16)] = ()

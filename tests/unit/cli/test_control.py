@@ -197,7 +197,7 @@ def test_an_item_leaves_for_good_only_when_somebody_says_yes(
     world.migrate(GUEST, here, world.hosts[1])
     (row,) = operator.rows("trash", "list")
     for words in ([row["Id"]], ["--all"], ["--older-than", "0s"]):
-        assert "Add --yes" in operator.sentence("trash", "purge", *words)
+        assert "give --yes" in operator.sentence("trash", "purge", *words)
     assert len(here.trashed()) == 1
     assert operator.run("trash", "purge", "--older-than", "1000w", "--yes").stdout == (
         "nothing to purge\n")
