@@ -79,6 +79,11 @@ class Timeline:
     def __call__(self) -> float:
         return self.now
 
+    def set_clock(self, seconds: float) -> None:
+        """Somebody sets the clock ahead or back; what is under way takes as long as before."""
+        self.now += seconds
+        self._events = [(at + seconds, number, action) for at, number, action in self._events]
+
     def after(self, seconds: float, action: ty.Callable[[], None]) -> None:
         heapq.heappush(self._events, (self.now + seconds, next(self._numbers), action))
 

@@ -143,10 +143,9 @@ def _nova_may_take_it_as_moved(task: Task) -> bool:
     """
     if not task.is_nova or "guest_began_to_move" not in task.notes:
         return False
-    now = task.ports.clock()
     if "guest_died" not in task.notes:
-        task.note("guest_died", at=now)
-    return bool(now < task.notes["guest_died"]["at"] + task.ports.settings.nova_cleanup_grace)
+        task.note("guest_died", at=task.ports.clock())
+    return task.seconds_since("guest_died") < task.ports.settings.nova_cleanup_grace
 
 
 def _why(task: Task, found: Settlement) -> str:

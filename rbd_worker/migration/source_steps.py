@@ -217,8 +217,7 @@ class _nothing:
 
 
 def _nova_may_still_clean_up(task: Task) -> bool:
-    settled = task.notes.get("settled", {}).get("at", 0.0)
-    return bool(task.ports.clock() < settled + task.ports.settings.nova_cleanup_grace)
+    return task.seconds_since("settled") < task.ports.settings.nova_cleanup_grace
 
 
 def _say_that_nova_has_not_finished(task: Task) -> None:

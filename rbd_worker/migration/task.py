@@ -104,6 +104,19 @@ class Task:
         if self.notes.get(name) != data:
             self.record((name, journals.StepState.NOTE, data))
 
+    def seconds_since(self, name: str) -> float:
+        """How long ago that note was made, by its ``at``; without the note very long.
+
+        A note from the future means that the clock was set back since: it
+        counts from now on, so that nobody waits for the clock to catch up.
+        """
+        now, note = self.ports.clock(), self.notes.get(name)
+        if note is None:
+            return float("inf")
+        if note["at"] > now:
+            self.note(name, **note | {"at": now})
+        return float(now - self.notes[name]["at"])
+
     def mark(self, outcome: Outcome | None, reason: str = "") -> None:
         """Set the outcome so far, durably, where it changed."""
         if (self.outcome, self.reason) != (outcome, reason):
