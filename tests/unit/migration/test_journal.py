@@ -236,6 +236,15 @@ def test_records_and_phase_are_one_write(opened: Journal) -> None:
     assert entry is not None and entry.phase is Phase.PRE
 
 
+def test_a_write_that_could_not_be_rolled_back_does_not_block_the_next(opened: Journal) -> None:
+    """The disk may fail in the middle of SQLite's own rollback, too."""
+    opened.open(MIGRATION)
+    opened._db.execute("BEGIN IMMEDIATE")
+    opened._db.execute("DELETE FROM entry")
+    opened.record(MIGRATION, ("a", StepState.DONE, {}))
+    assert [entry.migration for entry in opened.open_entries()] == [MIGRATION]
+
+
 def test_many_threads_may_write_at_once(opened: Journal) -> None:
     opened.open(MIGRATION)
 

@@ -224,3 +224,13 @@ def test_a_journal_of_an_earlier_version_belongs_to_whoever_opens_it_first(
     Journal(tmp_path, host="node01").close()
     with pytest.raises(errors.HostRenamed):
         Journal(tmp_path, host="node02")
+
+
+def test_an_index_that_hides_an_open_migration_is_refused(tmp_path: pathlib.Path) -> None:
+    _written(tmp_path).close()
+    with sqlite3.connect(tmp_path / "journal.sqlite") as db:
+        db.execute("PRAGMA writable_schema=ON")
+        db.execute("UPDATE sqlite_master SET sql=replace(sql, 'IS NULL', 'IS NOT NULL')"
+                   " WHERE name='entry_open'")
+    db.close()
+    assert _is_refused(tmp_path)
