@@ -2,6 +2,8 @@
 """``rbd-workerctl trash``: directories that left, why, and their way back."""
 
 import argparse
+import contextlib
+import functools
 import re
 import stat
 import sys
@@ -12,9 +14,10 @@ import rich.console
 import rich.progress
 from cliff import columns
 
-from rbd_worker import conf
+from rbd_worker import errors
+from rbd_worker.cli import app as apps
 from rbd_worker.cli import base
-from rbd_worker.host import instances, trash
+from rbd_worker.host import instances, mounted, trash
 
 _PURGE_EXAMPLES = """\
 examples:
@@ -38,14 +41,14 @@ class TrashList(base.Lister):
     def take_action(self, _parsed: argparse.Namespace) -> tuple[tuple[str, ...], ty.Any]:
         return (("Id", "Instance", "At", "Bytes", "Migration", "Why"),
                 [(item.id, item.instance, base.when(item.at), item.bytes, item.migration,
-                  item.reason) for item in _trash(self.control.settings).list()])
+                  item.reason) for item in _trash(self.control).list()])
 
     def produce_output(self, parsed: argparse.Namespace, column_names: ty.Any,
                        data: ty.Any) -> int:
         status = super().produce_output(parsed, column_names, data)
         if parsed.formatter == "table":
             settings = self.control.settings
-            usage = _trash(settings).usage()
+            usage = _trash(self.control).usage()
             most = "without a limit" if usage.most is None else (
                 f"of {_mib(usage.most)} ([rbd_worker] trash_max_percent = "
                 f"{settings.trash_max_percent})")
@@ -63,7 +66,7 @@ class TrashShow(base.ShowOne):
         return parser
 
     def take_action(self, parsed: argparse.Namespace) -> tuple[ty.Any, ty.Any]:
-        bin_ = _trash(self.control.settings)
+        bin_ = _trash(self.control)
         item = bin_.find(parsed.id)
         rows = {"id": item.id, "instance": item.instance, "at": base.when(item.at),
                 "migration": item.migration, "bytes": item.bytes,
@@ -85,7 +88,7 @@ class TrashRestore(base.Command):
 
     def take_action(self, parsed: argparse.Namespace) -> None:
         settings = self.control.settings
-        _trash(settings).restore(parsed.id)
+        _trash(self.control).restore(parsed.id)
         instance = parsed.id.partition(".")[0]
         print(f"restored {settings.instances_path}/{instance}", file=self.app.stdout)
 
@@ -109,7 +112,7 @@ class TrashPurge(base.Command):
         return parser
 
     def take_action(self, parsed: argparse.Namespace) -> int:
-        bin_ = _trash(self.control.settings)
+        bin_ = _trash(self.control)
         chosen, kept = self._chosen(bin_, parsed)
         for item in kept:
             print(f"kept {item.id}: {item.doubt}; purge it by its id", file=self.app.stdout)
@@ -138,9 +141,23 @@ class TrashPurge(base.Command):
             disable=not console.is_terminal))
 
 
-def _trash(settings: conf.Settings) -> trash.Trash:
-    return trash.Trash(instances.of(settings), settings.trash_retention,
+def _trash(control: "apps.Control") -> trash.Trash:
+    settings = control.settings
+    return trash.Trash(instances.of(settings, _path_check(control)), settings.trash_retention,
                        max_percent=settings.trash_max_percent)
+
+
+def _path_check(control: "apps.Control") -> ty.Callable[[int], None] | None:
+    """An empty mount point is no empty trash; None where no journal knows the path."""
+    try:
+        with contextlib.closing(control.journal()) as reader:
+            path_id = reader.path_id()
+    except errors.JournalUnusable:
+        return None
+    if not path_id:
+        return None
+    return functools.partial(mounted.demand, control.settings.instances_path,
+                             control.settings.host, path_id)
 
 
 def _seconds(text: str) -> int:

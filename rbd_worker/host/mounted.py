@@ -48,17 +48,15 @@ class Marker:
 
         :raises errors.InstancesPathAway: it is not what it was; nothing may be concluded from it.
         """
-        found = _read(base, self._host)
-        if not self._known:
-            self._adopt(base, found)
-        elif found != self._known:
-            what = "it is empty" if _is_empty(base) else (
-                "it has another id" if found else "the id that rbd-worker left in it is missing")
-            raise errors.InstancesPathAway(path=self._path, reason=what)
+        if self._known:
+            demand(self._path, self._host, self._known, base)
+        else:
+            self._adopt(base)
 
-    def _adopt(self, base: int, found: str) -> None:
+    def _adopt(self, base: int) -> None:
         """Take an id that is there, or lay one down as soon as there is something to lose."""
         with self._lock:
+            found = _read(base, self._host)
             if self._known or not (found or _has_instance(base)):
                 return
             try:
@@ -68,6 +66,18 @@ class Marker:
                 LOG.info("%s cannot be marked as this host's yet: %s", self._path, e)
                 return
             self._known = path_id
+
+
+def demand(path: str, host: str, path_id: str, base: int) -> None:
+    """instances_path, open as ``base``, has this id of this host's.
+
+    :raises errors.InstancesPathAway: it has not.
+    """
+    found = _read(base, host)
+    if found != path_id:
+        reason = "it is empty" if _is_empty(base) else (
+            "it has another id" if found else "the id that rbd-worker left in it is missing")
+        raise errors.InstancesPathAway(path=path, reason=reason)
 
 
 def accept(directories: Instances, host: str, path_id: str) -> None:

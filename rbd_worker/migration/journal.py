@@ -92,6 +92,9 @@ class JournalReader:
         return [Refusal(*row) for row in self._read(
             "SELECT at, origin, reason FROM refusal ORDER BY id DESC LIMIT ?", limit)]
 
+    def has_heard(self, unique_id: str) -> bool:
+        return bool(self._read("SELECT 1 FROM message WHERE unique_id=?", unique_id))
+
     def host(self) -> str:
         """Whose journal it is; empty before a worker with a name has used it."""
         return self._about("host")

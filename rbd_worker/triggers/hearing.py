@@ -10,6 +10,7 @@ acknowledges.
 
 import functools
 import logging
+import typing as ty
 
 from rbd_worker import errors
 from rbd_worker.migration import leftover
@@ -51,15 +52,21 @@ class Hearing:
             case casts.CheckDestination():
                 self._look_for_leftover(message)
             case casts.AbortCast():
-                if self._ports.journal.heard(message.unique_id):
-                    self._coordinator.abort(message.instance, message.migration_id)
+                self._once(message.unique_id, lambda: self._coordinator.abort(
+                    message.instance, message.migration_id))
             case casts.ForceCompleteCast():
-                if self._ports.journal.heard(message.unique_id):
-                    self._coordinator.force_complete(message.instance, message.migration_id)
+                self._once(message.unique_id, lambda: self._coordinator.force_complete(
+                    message.instance, message.migration_id))
             case casts.RollbackAtDestination():
                 self._coordinator.rolled_back(message.instance)
             case _:
                 self._coordinator.wake_instance(message.instance)
+
+    def _once(self, unique_id: str, action: ty.Callable[[], object]) -> None:
+        """Remembered when it is done: where the disk fills up meanwhile it comes again."""
+        if not self._ports.journal.has_heard(unique_id):
+            action()
+            self._ports.journal.heard(unique_id)
 
     def _begin(self, cast: casts.LiveMigrationCast) -> None:
         migration = Migration(

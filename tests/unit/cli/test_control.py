@@ -16,7 +16,7 @@ from tests.world import Host, World
 
 GUEST = "a05482ec-d71a-48c7-bf99-94d829b20aef"
 COMMANDS = ["status", "audit", "migration list", "migration show", "refusal list", "trash list",
-            "trash show", "trash restore", "trash purge"]
+            "trash show", "trash restore", "trash purge", "path accept"]
 
 
 class Operator:
@@ -226,6 +226,21 @@ def test_what_nobody_can_prove_is_purged_by_its_id_only(world: World, here: Host
     [], ["--all", "--older-than", "1d"], ["--older-than", "yesterday"], ["--older-than", "-1d"]])
 def test_a_purge_that_is_not_clear_is_refused(operator: Operator, words: list[str]) -> None:
     assert operator.run("trash", "purge", *words).returncode == 2
+
+
+# -- instances_path ----------------------------------------------------------
+
+
+def test_a_path_that_is_away_is_no_empty_trash_and_can_be_accepted(
+        here: Host, operator: Operator) -> None:
+    assert "nothing to do" in operator.run("path", "accept").stdout
+    here.alive.journal.keep_path_id("0123456789abcdef" * 2)
+    for words in (["list"], ["show", "x"], ["restore", "x"], ["purge", "--all", "--yes"]):
+        assert "looks not mounted" in operator.sentence("trash", *words)
+    assert list(here.path.iterdir()) == [], "nothing is made in an empty mount point"
+    done = operator.run("path", "accept")
+    assert done.stdout == f"{here.path} is this host's from now on\n"
+    assert operator.rows("trash", "list") == []
 
 
 # -- the command itself ------------------------------------------------------

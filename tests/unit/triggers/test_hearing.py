@@ -125,6 +125,22 @@ def test_the_same_message_again_begins_nothing(world: World, here: Host) -> None
     assert len(here.entries()) == 1
 
 
+def test_an_abort_is_not_lost_where_the_disk_fills_up_in_the_middle_of_it(
+        world: World, here: Host) -> None:
+    """It is remembered as heard only when it was noted for the plan."""
+    order = world.migrate(world.boot(here), *world.hosts, seconds=1)
+    here.alive.journal._db.execute(
+        "CREATE TEMP TRIGGER full BEFORE INSERT ON record"
+        " BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END")
+    body = conductor.envelope(conductor.abort(order))
+    with pytest.raises(errors.JournalUnusable):
+        here.alive.hearing.heard(body)
+    here.alive.journal._db.execute("DROP TRIGGER full")
+    here.alive.hearing.heard(body)  # the tap asks again
+    world.timeline.pass_time(600)
+    assert "aborted on request" in here.entry(order.uuid).reason
+
+
 def test_an_abort_that_is_delivered_again_hits_no_later_migration(world: World,
                                                                   here: Host) -> None:
     guest = world.boot(here)
