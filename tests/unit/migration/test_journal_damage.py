@@ -11,6 +11,7 @@ import sqlite3
 import pytest
 
 from rbd_worker import errors
+from rbd_worker.migration import journal_file
 from rbd_worker.migration.journal import Journal, JournalReader, StepState
 from rbd_worker.model import Executor, Migration, Outcome, Phase, Role
 
@@ -234,3 +235,18 @@ def test_an_index_that_hides_an_open_migration_is_refused(tmp_path: pathlib.Path
                    " WHERE name='entry_open'")
     db.close()
     assert _is_refused(tmp_path)
+
+
+@pytest.mark.parametrize(("code", "words"), [
+    (sqlite3.SQLITE_FULL, "Free space"), (sqlite3.SQLITE_IOERR | 3 << 8, "kernel's log"),
+    (sqlite3.SQLITE_READONLY | 4 << 8, "writable"), (sqlite3.SQLITE_CANTOPEN, "writable"),
+    (sqlite3.SQLITE_BUSY, "has it locked")])
+def test_a_disk_that_fails_is_not_taken_for_a_damaged_file(code: int, words: str) -> None:
+    """The remedy of a damaged file, to move it away, would lose the open migrations."""
+    failure = sqlite3.OperationalError("as SQLite tells it")
+    failure.sqlite_errorcode = code
+    with (pytest.raises(errors.JournalUnusable) as caught,
+          journal_file.translated(pathlib.Path("/journal"))):
+        raise failure
+    assert words in caught.value.sentence
+    assert "Move the file away" not in caught.value.sentence
