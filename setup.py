@@ -33,6 +33,8 @@ setuptools.setup(
     ],
     extras_require={
         "docs": ["furo", "myst-parser", "reno", "Sphinx>=8"],
+        # imported only where credentials for nova-api are configured
+        "openstack": ["openstacksdk>=1.0"],
         "test": ["hypothesis", "mypy", "pytest", "pytest-timeout", "pytest-xdist", "reno", "ruff"],
     },
     entry_points={

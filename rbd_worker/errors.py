@@ -249,6 +249,12 @@ class NotProven(Undecided):
     msg = "the directory of {instance} stays: {reason}"
 
 
+class NovaDisagrees(NotProven):
+    """The witnesses agree, but Nova's record does not: a removal is not worth a quarrel."""
+
+    msg = "the directory of {instance} stays: {reason}"
+
+
 class SharedPath(Permanent):
     msg = "the directory of {instance} is on a path that both hosts share: {reason}"
     remedy = "Nothing is copied and nothing is removed; this is as it should be"
@@ -256,6 +262,26 @@ class SharedPath(Permanent):
 
 class OutcomeUnknown(Undecided):
     msg = "where {instance} is cannot be told: {reason}"
+
+
+# -- Nova's record -------------------------------------------------------------
+
+
+class NovaApiUnavailable(Transient):
+    """Nova's record could not be read; everything goes on as if nobody had asked for it."""
+
+    msg = "nova-api cannot be asked with {origin}: {reason}"
+    remedy = "Check the credentials, and that this host reaches keystone and nova-api"
+
+
+class NovaApiForbids(Permanent):
+    msg = "nova-api does not let the user of {origin} see the servers of all projects: {reason}"
+    remedy = "Give that user a role that may (admin in Nova's default policy)"
+
+
+class OpenstackSdkMissing(Permanent):
+    msg = "Nova's record cannot be read: openstacksdk cannot be imported ({reason})"
+    remedy = "Run pip install rbd-worker[openstack], or unset os_cloud and os_auth_section"
 
 
 # -- journal -----------------------------------------------------------------

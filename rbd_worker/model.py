@@ -180,3 +180,26 @@ class Evidence:
     def to_dict(self) -> dict[str, ty.Any]:
         return {"instance": self.instance,
                 "facts": [dataclasses.asdict(fact) for fact in self.facts]}
+
+
+@dataclasses.dataclass(frozen=True)
+class NovaRecord:
+    """What Nova's database says of a server; it can be wrong about where the guest runs.
+
+    :ivar host: None where Nova has none, as for a server that was shelved off.
+    :ivar task_state: what Nova is doing to it, None for nothing.
+    :ivar migration: the newest migration in words; empty where it was not asked for.
+    """
+
+    instance: str
+    host: str | None
+    vm_state: str
+    task_state: str | None = None
+    migration: str = ""
+
+    def __str__(self) -> str:
+        where = f"says {self.host}" if self.host else "names no host"
+        words = [f"vm_state {self.vm_state}", f"task_state {self.task_state or 'none'}"]
+        if self.migration:
+            words.append(f"last migration {self.migration}")
+        return f"{where} ({', '.join(words)})"

@@ -17,7 +17,17 @@ import typing as ty
 
 import rpcapi
 from rbd_worker import conf, errors, vitals
-from rbd_worker.host import clock_guard, evidence, instances, mounted, peers, rbd, secrets, trash
+from rbd_worker.host import (
+    clock_guard,
+    evidence,
+    instances,
+    mounted,
+    nova_api,
+    peers,
+    rbd,
+    secrets,
+    trash,
+)
 from rbd_worker.host import hypervisor as hypervisors
 from rbd_worker.migration import (
     arrival,
@@ -29,6 +39,7 @@ from rbd_worker.migration import (
     janitor,
     journal,
     mover,
+    records,
     task,
     testimony,
 )
@@ -131,7 +142,7 @@ class Worker:
             witnesses=evidence.Witnesses(self.hypervisor, self.images, directories, others),
             movers=mover.Movers(self.hypervisor, settings.max_concurrent_live_migrations,
                                 settings.live_migration_retry_count, shutdown),
-            shutdown=shutdown, nova_consumers=self._nova_consumers)
+            shutdown=shutdown, records=_records(settings), nova_consumers=self._nova_consumers)
 
     def _preflight(self, client: rpc_client.Client) -> preflight_endpoint.PreflightEndpoint:
         surveyor = survey.Surveyor(bench.Bench(
@@ -273,6 +284,11 @@ class Worker:
         while not shutdown.is_set():
             self.arrivals.refresh()
             shutdown.wait(ARRIVAL_FACTS_SECONDS)
+
+
+def _records(settings: conf.Settings) -> records.Records:
+    api = nova_api.NovaApi(settings.nova_api) if settings.nova_api else None
+    return records.Records(api, settings)
 
 
 def _tap_options(settings: conf.Settings) -> tap.TapOptions:

@@ -16,7 +16,7 @@ import oslo_messaging
 
 from rbd_worker import errors
 from rbd_worker.host.hypervisor import Progress
-from rbd_worker.model import GuestState, RbdImage
+from rbd_worker.model import GuestState, NovaRecord, RbdImage
 from rpcapi import client as rpc_client
 from rpcapi import errors as peer_errors
 from rpcapi import payloads
@@ -317,3 +317,31 @@ class Client:
     def _cast(self, host: str, method: str, request: ty.Any) -> None:
         with contextlib.suppress(rpc_client.Unreachable):
             self._bus.call(self._own_host, host, method, request.to_wire())
+
+
+# -- Nova's record --------------------------------------------------------------
+
+
+class NovaApi:
+    """Nova's records as ``rbd_worker.host.nova_api`` gives them."""
+
+    seconds = 10.0
+
+    def __init__(self, *records: NovaRecord) -> None:
+        self.records = {record.instance: record for record in records}
+        self.error: errors.Error | None = None
+        #: What was asked, in order: a host's name or an instance's UUID.
+        self.asked: list[str] = []
+
+    def on_host(self, host: str, deadline: float | None = None) -> dict[str, NovaRecord]:
+        self._ask(host)
+        return {uuid: record for uuid, record in self.records.items() if record.host == host}
+
+    def of(self, instance: str, deadline: float | None = None) -> NovaRecord | None:
+        self._ask(instance)
+        return self.records.get(instance)
+
+    def _ask(self, what: str) -> None:
+        self.asked.append(what)
+        if self.error is not None:
+            raise self.error

@@ -18,7 +18,7 @@ import rpcapi
 from devstack import conductor
 from rbd_worker import conf
 from rbd_worker.host import evidence, instances, peers, trash
-from rbd_worker.migration import audit, coordinator, desk, journal, task, testimony
+from rbd_worker.migration import audit, coordinator, desk, journal, records, task, testimony
 from rbd_worker.model import GuestState
 from rbd_worker.triggers import hearing, peer_server
 from rpcapi import payloads
@@ -69,6 +69,7 @@ class Worker:
             peers=others,
             witnesses=evidence.Witnesses(guests, images, directories, others),
             movers=movers, shutdown=self.shutdown,
+            records=records.Records(ty.cast(ty.Any, host.nova_api), host.settings),
             nova_consumers=lambda: host.nova_consumers, clock=timeline)
         self.coordinator = coordinator.Coordinator(
             self.ports, ty.cast(ty.Any, timelines.Pool(life, timeline)),
@@ -99,6 +100,8 @@ class Host:
         world.addresses[name] = f"10.0.0.{number}"
         self.ceph = fakes.Ceph(world.addresses[name], world.fleet, world.addresses)
         self.nova_consumers = 0
+        #: Nova's record, where this host's worker has credentials for it.
+        self.nova_api: fakes.NovaApi | None = None
         self.kills_at: ty.Callable[[int, str], bool] = lambda number, side: False
         #: Seconds after which a killed worker is started again; None for never.
         self.restarts_after: float | None = 5.0

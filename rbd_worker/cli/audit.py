@@ -10,7 +10,11 @@ from rpcapi import payloads
 
 
 class AuditRun(base.Lister):
-    """Have the worker look at every directory now; it only tells, unless --act is given."""
+    """Have the worker look at every directory now; it only tells, unless --act is given.
+
+    The column Nova says where Nova's record is wrong about a guest, and what mends it; it is
+    filled where [rbd_worker] os_cloud or os_auth_section is set.
+    """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
@@ -25,5 +29,5 @@ class AuditRun(base.Lister):
         own = self.control.settings.host
         reply = peers.Peers(self.control.client(), own).audit(
             self.host(parsed), payloads.AuditRequest(act=parsed.act))
-        return (("Instance", "Verdict", "Holder", "Reason"),
-                [(f.instance, f.verdict, f.holder, f.reason) for f in reply.findings])
+        return (("Instance", "Verdict", "Holder", "Reason", "Nova"),
+                [(f.instance, f.verdict, f.holder, f.reason, f.nova) for f in reply.findings])

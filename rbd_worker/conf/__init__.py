@@ -7,6 +7,7 @@ all, ``settings`` turns them into checked values; the rest of the code gets the
 frozen :class:`Settings`.
 """
 
+from rbd_worker.conf.credentials import NovaApiSettings
 from rbd_worker.conf.options import (
     HOOK_ACTIONS,
     NOVA_LIBVIRT_OPTS,
@@ -19,4 +20,5 @@ from rbd_worker.conf.options import (
 from rbd_worker.conf.settings import CephSettings, LibvirtSettings, Settings, settings
 
 __all__ = ["HOOK_ACTIONS", "NOVA_LIBVIRT_OPTS", "NOVA_OPTS", "NOVA_VNC_OPTS", "WORKER_OPTS",
-           "CephSettings", "LibvirtSettings", "Settings", "list_opts", "register", "settings"]
+           "CephSettings", "LibvirtSettings", "NovaApiSettings", "Settings", "list_opts",
+           "register", "settings"]

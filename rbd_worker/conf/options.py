@@ -128,6 +128,17 @@ WORKER_OPTS = [
                      "guest: make a missing instance directory, refuse a guest whose Ceph "
                      "secret does not exist here, write the monitor addresses of this host's "
                      "ceph.conf into its RBD disks. Empty: the hook is not answered."),
+    cfg.StrOpt("os_cloud", default=None,
+               help="Cloud of clouds.yaml with which the worker asks nova-api for Nova's record "
+                    "of an instance, to explain where it is wrong and to keep a directory that "
+                    "Nova takes for the guest's. Needs openstacksdk (pip install "
+                    "rbd-worker[openstack]) and a user who may see the servers of all projects. "
+                    "Unset, as is os_auth_section: Nova is not asked."),
+    cfg.StrOpt("os_auth_section", default=None,
+               help="Instead of os_cloud, a section of nova.conf with keystone credentials of "
+                    "such a user, as service_user or placement."),
+    cfg.FloatOpt("os_timeout", default=10.0, min=0.5, max=120.0,
+                 help="Seconds that one look at Nova's record may take."),
     cfg.StrOpt("rpc_version_cap", default=None,
                help="Oldest version of the workers' RPC API in use, as 1.0, while workers are "
                     "upgraded."),

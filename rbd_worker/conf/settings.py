@@ -13,6 +13,7 @@ import typing as ty
 from oslo_config import cfg
 
 from rbd_worker import errors, model
+from rbd_worker.conf import credentials
 from rbd_worker.conf.options import (
     NOVA_LIBVIRT_OPTS,
     NOVA_OPTS,
@@ -95,6 +96,7 @@ class Settings:
     hook_timeout: float
     hook_actions: frozenset[str]
     rpc_version_cap: str | None
+    nova_api: credentials.NovaApiSettings | None
 
 
 _MAX_SOCKET_PATH = 100
@@ -143,7 +145,7 @@ def settings(conf: cfg.ConfigOpts) -> Settings:
         tap_probe_interval=own.tap_probe_interval,
         hook_socket=_socket_path("[rbd_worker] hook_socket", own.hook_socket),
         hook_timeout=own.hook_timeout, hook_actions=frozenset(own.hook_actions),
-        rpc_version_cap=own.rpc_version_cap)
+        rpc_version_cap=own.rpc_version_cap, nova_api=credentials.nova_api(conf))
 
 
 def _libvirt(conf: cfg.ConfigOpts) -> LibvirtSettings:

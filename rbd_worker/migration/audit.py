@@ -10,6 +10,9 @@ with ``audit_pause`` between: what leaves was proven both times, was the same
 directory both times, and its guest ran elsewhere both times.  A guest that is
 shut off is never acted upon: a cold migration looks like that.
 
+Where credentials for nova-api are configured, Nova's record is looked at as
+well: it may keep a directory, and it explains (:mod:`~.records`).
+
 Names that are no canonical UUID (``_base``, ``locks``, ``<uuid>_resize``,
 ``<uuid>_del``) are never looked at.
 """
@@ -23,8 +26,10 @@ import typing as ty
 
 from rbd_worker import errors
 from rbd_worker.host.instances import PinnedDirectory
+from rbd_worker.migration import quarrel, records
+from rbd_worker.migration.records import Found
 from rbd_worker.migration.task import Ports
-from rbd_worker.model import Evidence
+from rbd_worker.model import Evidence, GuestState
 from rpcapi import payloads
 
 LOG = logging.getLogger(__name__)
@@ -33,6 +38,8 @@ LOG = logging.getLogger(__name__)
 ANSWER_SECONDS = 3.0
 #: Instances in one question for testimony; each costs its host some milliseconds.
 BATCH = 50
+#: A guest in another state is on its way: its record may lag behind.
+_AT_REST = (GuestState.RUNNING, GuestState.PAUSED, GuestState.SHUTOFF)
 #: Device, inode and change time of a directory, as it was first judged.
 Seen: ty.TypeAlias = tuple[int, int, float]
 
@@ -87,14 +94,13 @@ class Audit:
             names = self._ports.directories.names()
             suspects, young = self._suspects(names)
             findings = {i: _kept(i, "", reason) for i, reason in young.items()}
-            findings |= self._judge(list(suspects))
+            judged, found = self._judge(list(suspects))
+            findings |= self._beside_record(judged, found, names)
             proven = [f for f in findings.values() if f.verdict == "leftover"]
             if act and proven and not self._ports.shutdown.wait(self._settings.audit_pause):
                 findings |= {f.instance: self._trashed(f, suspects[f.instance]) for f in proven}
             for finding in findings.values():
-                LOG.log(logging.DEBUG if finding.verdict == "kept" else logging.INFO,
-                        "[instance: %s] audit: %s %s", finding.instance, finding.verdict,
-                        finding.reason)
+                _tell(finding)
             return Report(len(names), tuple(findings.values()))
 
     def _suspects(self, names: ty.Sequence[str],
@@ -124,12 +130,12 @@ class Audit:
                         suspects[name] = _seen(directory)
         return suspects, kept
 
-    def _judge(self, suspects: list[str]) -> dict[str, payloads.Finding]:
-        """Ask all for holders, then each holder for testimony."""
-        if not suspects:
-            return {}
-        holders = self._ask_all(suspects)
-        findings = {}
+    def _judge(self, suspects: list[str],
+               ) -> tuple[dict[str, payloads.Finding], dict[str, Found]]:
+        """Ask all for holders, then each holder for testimony; and where each guest is."""
+        findings: dict[str, payloads.Finding] = {}
+        found = dict.fromkeys(suspects, records.NOWHERE)
+        holders = self._ask_all(suspects) if suspects else {}
         by_holder = collections.defaultdict(list)
         for instance in suspects:
             hosts = sorted(holders.get(instance, ()))
@@ -144,6 +150,26 @@ class Audit:
                 batch = instances[begin:begin + BATCH]
                 for instance, evidence in self._ports.witnesses.ask_all(batch, holder).items():
                     findings[instance] = _judged(evidence, holder)
+                    found[instance] = Found(holder, _is_active(evidence))
+        return findings, found
+
+    def _beside_record(self, judged: dict[str, payloads.Finding], found: dict[str, Found],
+                       names: ty.Sequence[str]) -> dict[str, payloads.Finding]:
+        """The findings with what Nova's record says, and guests here that it has elsewhere."""
+        if not self._ports.records.are_asked:
+            return judged
+        here = {guest: Found(self._settings.host, state.is_active)
+                for guest, state in self._ports.hypervisor.domains().items()
+                if guest in names and state in _AT_REST}
+        opinions = self._ports.records.opinions({**found, **here})
+        findings = {i: records.with_record(f, opinions[i]) for i, f in judged.items()}
+        for guest, opinion in opinions.items():
+            if opinion.stance is not quarrel.Stance.DISAGREES:
+                continue
+            LOG.warning("[instance: %s] audit: %s", guest, opinion.sentence)
+            if guest in here:
+                findings[guest] = records.with_record(
+                    _kept(guest, self._settings.host, "the guest is here"), opinion)
         return findings
 
     def _ask_all(self, suspects: list[str]) -> dict[str, set[str]]:
@@ -174,10 +200,17 @@ class Audit:
                 item = self._ports.trash.take(directory, evidence, "")
         except errors.Error as e:
             return _kept(instance, holder, str(e))
-        LOG.info("[instance: %s] audit: a leftover, the guest runs on %s; it is in the trash "
-                 "as %s", instance, holder, item.id)
         return payloads.Finding(instance=instance, verdict="trashed", holder=holder,
                                 reason=item.id)
+
+
+def _tell(finding: payloads.Finding) -> None:
+    """One line in the log for each finding."""
+    what = {"kept": "kept", "leftover": "a leftover",
+            "trashed": "a leftover, in the trash as"}[finding.verdict]
+    where = f" (the guest is on {finding.holder})" if finding.holder else ""
+    LOG.log(logging.DEBUG if finding.verdict == "kept" else logging.INFO,
+            "[instance: %s] audit: %s%s %s", finding.instance, what, where, finding.reason)
 
 
 def _seen(directory: PinnedDirectory) -> Seen:
@@ -188,11 +221,15 @@ def _judged(evidence: Evidence, holder: str) -> payloads.Finding:
     said = next((f.sentence for f in evidence.facts if f.witness == "holder"), "")
     if not evidence.holds:
         return _kept(evidence.instance, holder, evidence.doubt)
-    if evidence.holder_state is None or not evidence.holder_state.is_active:
+    if not _is_active(evidence):
         return _kept(evidence.instance, holder,
                      f"{said}: only a guest that runs elsewhere proves a leftover by itself")
     return payloads.Finding(instance=evidence.instance, verdict="leftover", holder=holder,
                             reason=said[:1024])
+
+
+def _is_active(evidence: Evidence) -> bool:
+    return evidence.holder_state is not None and evidence.holder_state.is_active
 
 
 def _kept(instance: str, holder: str, reason: str) -> payloads.Finding:

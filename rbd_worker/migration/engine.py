@@ -13,7 +13,7 @@ import dataclasses
 import logging
 
 from rbd_worker import errors
-from rbd_worker.migration import plans, results
+from rbd_worker.migration import plans, remarks, results
 from rbd_worker.migration.journal import StepState
 from rbd_worker.migration.task import Task
 from rbd_worker.model import Outcome, Phase, Role
@@ -139,5 +139,6 @@ def _unresolved(task: Task, error: errors.Error) -> Parked:
     task.attempts += 1
     if task.outcome is not Outcome.UNRESOLVED:
         LOG.warning("%s is unresolved: %s", task.migration, error.sentence)
-    task.mark(Outcome.UNRESOLVED, error.sentence)
+    told = "" if isinstance(error, errors.NovaDisagrees) else remarks.remark(task)
+    task.mark(Outcome.UNRESOLVED, error.sentence + told)
     return Parked(pause)

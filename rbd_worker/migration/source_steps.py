@@ -12,7 +12,7 @@ import typing as ty
 from rbd_worker import errors, retries
 from rbd_worker.host import probe
 from rbd_worker.host.hypervisor import MoveOrder
-from rbd_worker.migration import pins, proof, results
+from rbd_worker.migration import pins, proof, quarrel, records, results
 from rbd_worker.migration.task import Task
 from rbd_worker.model import GuestState, Outcome
 from rpcapi import payloads
@@ -187,8 +187,12 @@ def ensure_source_removed(task: Task) -> results.Result:
         if task.is_nova and _nova_may_still_clean_up(task):
             return results.Wait(2, "nova-compute is given time to remove the directory")
         if task.is_nova:
-            _say_that_nova_has_not_finished(task)
+            opinion = task.ports.records.opinion(
+                migration.instance, records.Found(migration.destination))
+            _say_that_nova_has_not_finished(task, opinion)
         try:
+            if task.is_nova and not opinion.allows:
+                raise errors.NovaDisagrees(instance=migration.instance, reason=opinion.sentence)
             item = proof.trash_when_proven(
                 task, directory, holder=migration.destination, asking_for=migration.key)
         except errors.NotProven as e:
@@ -220,7 +224,7 @@ def _nova_may_still_clean_up(task: Task) -> bool:
     return task.seconds_since("settled") < task.ports.settings.nova_cleanup_grace
 
 
-def _say_that_nova_has_not_finished(task: Task) -> None:
+def _say_that_nova_has_not_finished(task: Task, opinion: quarrel.Opinion) -> None:
     """Nova removes the directory in its last steps: they failed, or never ran."""
     migration = task.migration
     if "advice" in task.notes:
@@ -228,13 +232,23 @@ def _say_that_nova_has_not_finished(task: Task) -> None:
     sentence = (
         f"the guest is on {migration.destination}, but nova-compute here did not remove its "
         "directory: it was stopped or failed in its last steps, or a stale "
-        f"{migration.instance}_del is in its way. Nova's record may be wrong: compare "
-        f"'openstack server show {migration.instance} -c OS-EXT-SRV-ATTR:host'. Where it says "
-        f"{migration.destination}: openstack server set --state active. Where it says "
-        f"{migration.source}: rbd-workerctl trash restore here, then virsh migrate --live --p2p "
-        f"--undefinesource --persistent on {migration.destination} back to {migration.source}")
+        f"{migration.instance}_del is in its way. {_advice(task, opinion)}")
     LOG.warning("%s %s", migration, sentence)
     task.note("advice", sentence=sentence)
+
+
+def _advice(task: Task, opinion: quarrel.Opinion) -> str:
+    """What mends the server: exact where Nova's record was read, else for either case."""
+    migration = task.migration
+    if task.ports.records.are_asked and opinion.stance is not quarrel.Stance.SILENT:
+        return opinion.sentence or f"Nova's record agrees that it is on {migration.destination}"
+    return (
+        "Nova's record may be wrong: compare "
+        f"'openstack server show {migration.instance} -c OS-EXT-SRV-ATTR:host'. Where it says "
+        f"{migration.destination}: openstack server set --state active. Where it says "
+        f"{migration.source}: do not start or reboot it, Nova would start a second guest on the "
+        "same disks; rbd-workerctl trash restore here, then virsh migrate --live --p2p "
+        f"--undefinesource --persistent on {migration.destination} back to {migration.source}")
 
 
 def _attempts(retrying: ty.Any) -> int:

@@ -14,7 +14,7 @@ import typing as ty
 from rbd_worker import conf, errors
 from rbd_worker.host import evidence, hypervisor, instances, peers, trash, walk
 from rbd_worker.migration import journal as journals
-from rbd_worker.migration import mover
+from rbd_worker.migration import mover, records
 from rbd_worker.model import Executor, Migration, Outcome, Phase, Role
 from rpcapi import payloads
 
@@ -32,6 +32,7 @@ class Ports:
     witnesses: evidence.Witnesses
     movers: mover.Movers
     shutdown: threading.Event
+    records: records.Records
     #: How many consumers Nova's queue of this host has; executor libvirt moves only at 0.
     nova_consumers: ty.Callable[[], int] = lambda: 0
     clock: ty.Callable[[], float] = time.time
@@ -59,6 +60,8 @@ class Task:
         self.finish: payloads.FinishRequest | None = None
         self.error: errors.Error | None = None
         self.attempts = 0
+        #: What Nova's record adds to the reason, and when it was read.
+        self.remark: tuple[float, str] | None = None
         #: Somebody wanted to look at it while another thread had it.
         self.is_wanted = False
         # set by other threads, read by steps

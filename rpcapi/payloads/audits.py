@@ -18,17 +18,20 @@ class AuditRequest(Payload, frozen=True, kw_only=True):
 
 
 class Finding(Payload, frozen=True, kw_only=True):
-    """One directory without a guest here.
+    """One directory without a guest here, or a guest here that Nova takes to be elsewhere.
 
     :ivar verdict: ``leftover`` (proven), ``trashed`` or ``kept``.
     :ivar holder: the host whose libvirt has the guest; empty where none said so.
     :ivar reason: why it is kept, or the id of the trash item.
+    :ivar nova: where Nova's record disagrees with what is true, and what mends it; empty
+        where it agrees or is not asked for.
     """
 
     instance: InstanceUUID
     verdict: ty.Literal["leftover", "trashed", "kept"]
     holder: ty.Annotated[str, msgspec.Meta(max_length=255)] = ""
     reason: Text = ""
+    nova: ty.Annotated[str, msgspec.Meta(max_length=2048)] = ""
 
 
 class AuditReply(Payload, frozen=True, kw_only=True):

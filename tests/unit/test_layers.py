@@ -45,6 +45,8 @@ HOMES: dict[str, tuple[str, ...]] = {
     "cliff": ("rbd_worker.cli.",),
     "tenacity": ("rbd_worker.retries", "rbd_worker.migration.proof", "rbd_worker.triggers.",
                  "rbd_worker.host."),
+    "openstack": ("rbd_worker.host.nova_api",),
+    "keystoneauth1": ("rbd_worker.host.nova_api",),
     "eventlet": (),
     "pika": (),
 }
