@@ -8,7 +8,7 @@ import re
 import time
 import typing as ty
 
-from devstack.gate import services, settings
+from devstack.gate import database, services, settings
 from devstack.gate.compute_api import ApiError, ComputeApi, Json, Migration, Server
 from devstack.gate.images import IMAGES
 from devstack.lab import Guest, Host, Lab, Service, TookTooLong, processes
@@ -163,6 +163,19 @@ class Cloud:
 
     def _wait(self, check: ty.Callable[[], bool], what: str) -> None:
         processes.wait_until(check, SECONDS, what)
+
+    def allocations(self, uuid: str) -> set[str]:
+        """The hosts on which placement has a server, or a migration, booked."""
+        placement = ComputeApi(f"http://{self.lab.controller.address}:{settings.PLACEMENT_PORT}",
+                               version="")
+        names = {each["uuid"]: each["name"]
+                 for each in placement.call("GET", "/resource_providers")["resource_providers"]}
+        return {names[each] for each in placement.call(
+            "GET", f"/allocations/{uuid}")["allocations"]}
+
+    def nova_manage(self, *argv: str) -> str:
+        """What ``nova-manage ARGV`` prints."""
+        return database.manage(self.lab, *argv)
 
     # -- what is true, whatever Nova says -----------------------------------------
 

@@ -63,10 +63,11 @@ class ComputeApi:
     """Thread-safe: it holds no connection.
 
     :param base: nova-api's address without the version.
+    :param version: what stands before every path; placement has none.
     """
 
-    def __init__(self, base: str) -> None:
-        self._base = f"{base}/v2.1"
+    def __init__(self, base: str, version: str = "/v2.1") -> None:
+        self._base = f"{base}{version}"
 
     def call(self, method: str, path: str, body: Json | None = None,
              microversion: str = MICROVERSION) -> Json:

@@ -24,9 +24,12 @@ import secrets
 import threading
 import typing as ty
 
+import msgspec
+
 from rbd_worker import errors
 from rbd_worker.host.instances import PinnedDirectory
 from rbd_worker.migration import quarrel, records
+from rbd_worker.migration.journal import Entry
 from rbd_worker.migration.records import Found
 from rbd_worker.migration.task import Ports
 from rbd_worker.model import Evidence, GuestState
@@ -40,6 +43,8 @@ ANSWER_SECONDS = 3.0
 BATCH = 50
 #: A guest in another state is on its way: its record may lag behind.
 _AT_REST = (GuestState.RUNNING, GuestState.PAUSED, GuestState.SHUTOFF)
+#: Longest explanation that travels.
+REASON = 4096
 #: Device, inode and change time of a directory, as it was first judged.
 Seen: ty.TypeAlias = tuple[int, int, float]
 
@@ -98,7 +103,8 @@ class Audit:
             findings |= self._beside_record(judged, found, names)
             proven = [f for f in findings.values() if f.verdict == "leftover"]
             if act and proven and not self._ports.shutdown.wait(self._settings.audit_pause):
-                findings |= {f.instance: self._trashed(f, suspects[f.instance]) for f in proven}
+                findings |= {f.instance: msgspec.structs.replace(
+                    self._trashed(f, suspects[f.instance]), nova=f.nova) for f in proven}
             for finding in findings.values():
                 _tell(finding)
             return Report(len(names), tuple(findings.values()))
@@ -107,14 +113,15 @@ class Audit:
                   ) -> tuple[dict[str, Seen], dict[str, str]]:
         """Directories without a guest here, and why others are no suspects."""
         here = self._ports.hypervisor.domains()
-        busy = {entry.migration.instance for entry in self._ports.journal.open_entries()}
+        busy = {entry.migration.instance: entry
+                for entry in self._ports.journal.open_entries()}
         suspects: dict[str, Seen] = {}
         kept: dict[str, str] = {}
         for name in names:
             if name in here:
                 continue
             if name in busy:
-                kept[name] = "a migration of it is open here; its plan decides"
+                kept[name] = f"a migration of it is open here; {_told(busy[name])}"
                 continue
             try:
                 directory = self._ports.directories.pin(name)
@@ -213,6 +220,10 @@ def _tell(finding: payloads.Finding) -> None:
             "[instance: %s] audit: %s%s %s", finding.instance, what, where, finding.reason)
 
 
+def _told(entry: Entry) -> str:
+    return f"it is unresolved: {entry.reason}" if entry.reason else "its plan decides"
+
+
 def _seen(directory: PinnedDirectory) -> Seen:
     return directory.device, directory.inode, directory.changed
 
@@ -225,7 +236,7 @@ def _judged(evidence: Evidence, holder: str) -> payloads.Finding:
         return _kept(evidence.instance, holder,
                      f"{said}: only a guest that runs elsewhere proves a leftover by itself")
     return payloads.Finding(instance=evidence.instance, verdict="leftover", holder=holder,
-                            reason=said[:1024])
+                            reason=said[:REASON])
 
 
 def _is_active(evidence: Evidence) -> bool:
@@ -234,4 +245,4 @@ def _is_active(evidence: Evidence) -> bool:
 
 def _kept(instance: str, holder: str, reason: str) -> payloads.Finding:
     return payloads.Finding(instance=instance, verdict="kept", holder=holder,
-                            reason=reason[:1024])
+                            reason=reason[:REASON])

@@ -90,7 +90,8 @@ def _move(instance: str, record: NovaRecord, holder: str, uri: str) -> str:
         f"trash restore, or mkdir as Nova's user). 2. on {holder}: virsh migrate --live --p2p "
         f"--undefinesource --persistent {instance} {uri} 3. where openstack server show then "
         f"says ERROR: openstack server set --state active {instance} 4. nova-manage placement "
-        f"heal_allocations --force --instance {instance}")
+        f"heal_allocations --force --instance {instance}; nova-manage placement audit shows what "
+        "else is still booked")
 
 
 def _start(instance: str, record: NovaRecord, holder: str) -> str:

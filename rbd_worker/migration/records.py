@@ -11,6 +11,8 @@ import logging
 import time
 import typing as ty
 
+import msgspec
+
 from rbd_worker import conf, errors
 from rbd_worker.host import move_options
 from rbd_worker.host.nova_api import NovaApi
@@ -112,10 +114,9 @@ def _not_read(why: str) -> quarrel.Opinion:
 
 def with_record(finding: payloads.Finding, opinion: quarrel.Opinion) -> payloads.Finding:
     """The finding of an audit with what Nova's record adds; a leftover may become kept."""
-    changes: dict[str, ty.Any] = {"nova": opinion.sentence[:2048]}
-    if finding.verdict == "leftover" and not opinion.allows:
-        changes |= {"verdict": "kept", "reason": "Nova's record does not agree that it is a "
-                                                 f"leftover; {finding.reason}"[:1024]}
-    return payloads.Finding(**{
-        name: changes.get(name, getattr(finding, name))
-        for name in ("instance", "verdict", "holder", "reason", "nova")})
+    beside = msgspec.structs.replace(finding, nova=opinion.sentence)
+    if finding.verdict != "leftover" or opinion.allows:
+        return beside
+    return msgspec.structs.replace(
+        beside, verdict="kept",
+        reason=f"Nova's record does not agree that it is a leftover; {finding.reason}")

@@ -5,7 +5,7 @@ import typing as ty
 
 import msgspec
 
-from rpcapi.fields import InstanceUUID, Payload, Size, Text
+from rpcapi.fields import Explanation, InstanceUUID, Payload, Size
 
 
 class AuditRequest(Payload, frozen=True, kw_only=True):
@@ -30,8 +30,8 @@ class Finding(Payload, frozen=True, kw_only=True):
     instance: InstanceUUID
     verdict: ty.Literal["leftover", "trashed", "kept"]
     holder: ty.Annotated[str, msgspec.Meta(max_length=255)] = ""
-    reason: Text = ""
-    nova: ty.Annotated[str, msgspec.Meta(max_length=2048)] = ""
+    reason: Explanation = ""
+    nova: Explanation = ""
 
 
 class AuditReply(Payload, frozen=True, kw_only=True):

@@ -108,10 +108,15 @@ class Scene:
         directory.mkdir()
         (directory / "console.log").write_text(text)
 
-    def audit(self, host: labs.Host) -> dict[str, tuple[str, str]]:
-        """Have the worker audit now and act: instance to verdict and reason."""
+    def findings(self, host: labs.Host) -> dict[str, dict[str, str]]:
+        """Have the worker audit now and act: each instance's row as the operator sees it."""
         found = json.loads(self.workerctl(host, "audit", "--act", "-f", "json"))
-        return {each["Instance"]: (each["Verdict"], each["Reason"]) for each in found}
+        return {each["Instance"]: each for each in found}
+
+    def audit(self, host: labs.Host) -> dict[str, tuple[str, str]]:
+        """The same: instance to verdict and reason."""
+        return {instance: (row["Verdict"], row["Reason"])
+                for instance, row in self.findings(host).items()}
 
     # -- waiting -------------------------------------------------------------------
 

@@ -4,34 +4,15 @@
 from devstack import lab as labs
 from rbd_worker.model import Outcome
 from tests.gate.scene import Scene
+from tests.gate.under_way import let_arrive, on_its_way
 
 #: What the steps after a migration (or a rollback) ask of neutron first.
 NEUTRON = "GET /network/v2.0/(ports|extensions)"
 
 
-def _on_its_way(scene: Scene) -> str:
-    """A server whose memory is under way from node1 to node2, and does not arrive by itself."""
-    server = scene.cloud.boot("mover", "node1", image="busy")
-    scene.cloud.guest(server).wait_for_console(scene.one)  # in its BIOS it would be at rest
-    scene.cloud.live_migrate(server, "node2", wait=False)
-    scene.cloud.wait_migrating(server)
-    scene.until(lambda: "memory" in _job(scene, server).lower(), "the transfer")
-    return server
-
-
-def _job(scene: Scene, server: str) -> str:
-    return scene.one.virsh("domjobinfo", server, check=False)
-
-
-def _let_arrive(scene: Scene, server: str) -> None:
-    """Lift the limit of the transfer: the guest then arrives at once."""
-    scene.one.virsh("migrate-setspeed", server, "2000")
-    scene.until(lambda: scene.cloud.guest(server).running_on() == ["node2"], "the arrival")
-
-
 def test_an_aborted_migration_leaves_nothing_at_the_destination(scene: Scene):
     scene.start_workers()
-    server = _on_its_way(scene)
+    server = on_its_way(scene)
     scene.cloud.abort(server)
     migration = scene.cloud.ended_migration(server, before=0)
     assert migration.status in ("cancelled", "error")  # Nova 34 stumbles over its own abort
@@ -44,7 +25,7 @@ def test_an_aborted_migration_leaves_nothing_at_the_destination(scene: Scene):
 
 def test_an_abort_whose_rollback_fails(scene: Scene):
     scene.start_workers(audit_min_age=1, audit_pause=1)
-    server = _on_its_way(scene)
+    server = on_its_way(scene)
     scene.cloud.inject(scene.two, NEUTRON)
     scene.cloud.abort(server)
     scene.until(lambda: scene.cloud.show(server).status == "ERROR", "Nova's failure")
@@ -57,7 +38,7 @@ def test_an_abort_whose_rollback_fails(scene: Scene):
 
 def test_nova_compute_killed_at_the_destination_and_the_migration_aborted(scene: Scene):
     scene.start_workers(audit_min_age=1, audit_pause=1)
-    server = _on_its_way(scene)
+    server = on_its_way(scene)
     scene.cloud.compute("node2").kill9()
     scene.cloud.abort(server)
     scene.until(lambda: scene.cloud.migrations(server)[-1].has_ended, "the abort")
@@ -72,9 +53,9 @@ def test_nova_compute_killed_at_the_destination_and_the_migration_aborted(scene:
 def test_an_error_in_novas_steps_after_the_migration(scene: Scene):
     scene.start_workers()
     _restart_compute(scene)  # its first question to neutron then comes after the migration
-    server = _on_its_way(scene)
+    server = on_its_way(scene)
     scene.cloud.inject(scene.one, NEUTRON)
-    _let_arrive(scene, server)
+    let_arrive(scene, server)
     scene.until(lambda: scene.cloud.show(server).status == "ERROR", "Nova's failure")
     scene.cloud.end_fault()
     assert scene.cloud.show(server).host == "node2"
@@ -96,9 +77,9 @@ def _restart_compute(scene: Scene) -> None:
 def test_nova_compute_killed_at_the_source_leaves_a_wrong_record_that_can_be_mended(
         scene: Scene):
     scene.start_workers(audit_min_age=1, audit_pause=1)
-    server = _on_its_way(scene)
+    server = on_its_way(scene)
     scene.cloud.compute("node1").kill9()
-    _let_arrive(scene, server)
+    let_arrive(scene, server)
     assert scene.cloud.directories(server) == ["node1", "node2"]  # what Nova leaves
     there = scene.directory(scene.two, server)
     inode = there.stat().st_ino
@@ -129,7 +110,7 @@ def _mend_by_moving_back(scene: Scene, server: str) -> None:
 def test_a_guest_that_dies_on_its_way_is_unresolved_until_it_is_started_again(scene: Scene):
     """Nova takes it as moved: it forgets the guest and removes the source's directory."""
     scene.start_workers(nova_cleanup_grace=20, settle_interval=1, unresolved_retry_max=2)
-    server = _on_its_way(scene)
+    server = on_its_way(scene)
     scene.one.kill9(scene.cloud.guest(server).qemu_pid(scene.one))
     scene.until(lambda: scene.cloud.show(server).status == "ERROR", "Nova's conclusion")
     assert scene.cloud.show(server).host == "node2"

@@ -6,6 +6,9 @@ import time
 from devstack import gate
 from tests.gate.scene import Scene
 
+#: Nova writes the one, then the other, and rests in between.
+FAILED = ("error", "failed")
+
 
 def _precious(scene: Scene) -> list[str]:
     """What the removed directories on node2 hold."""
@@ -21,7 +24,7 @@ def _migrated(scene: Scene, server: str, destination: str) -> gate.Migration:
 def test_nova_alone_fails_and_its_rollback_deletes_the_files(scene: Scene):
     server = scene.cloud.boot("alone", "node1")
     scene.leave_leftover(scene.two, server)
-    assert _migrated(scene, server, "node2").status == "failed"
+    assert _migrated(scene, server, "node2").status in FAILED
     assert scene.cloud.show(server).host == "node1"
     log = scene.cloud.compute_log("node2").read_text(errors="replace")
     assert "DestinationDiskExists" in log
@@ -58,7 +61,7 @@ def test_nova_alone_leaves_a_directory_where_a_stale_del_directory_stands(scene:
     _leave_stale_del(scene, server)
     assert _migrated(scene, server, "node2").status == "completed"
     assert scene.cloud.directories(server) == ["node1", "node2"]
-    assert _migrated(scene, server, "node1").status == "failed"
+    assert _migrated(scene, server, "node1").status in FAILED
 
 
 def test_with_the_worker_a_stale_del_directory_costs_nothing(scene: Scene):
