@@ -16,7 +16,7 @@ import time
 import typing as ty
 
 import rpcapi
-from rbd_worker import conf, errors, vitals
+from rbd_worker import conf, errors, periodic, vitals
 from rbd_worker.host import (
     clock_guard,
     evidence,
@@ -113,15 +113,19 @@ class Worker:
             control_endpoint.ControlEndpoint(control.Control(self.coordinator)),
             history_endpoint.HistoryEndpoint(history.History(settings.host, self.journal)),
             self._preflight(rpc_client.Client(transport, settings.rpc_version_cap)))
-        self._auditor = threading.Thread(target=self._audit_again, name="audit", daemon=True)
+        shutdown = ports.shutdown
+        self._auditor = periodic.Periodic(
+            "audit", self._audit_all, settings.audit_interval, shutdown,
+            "the audit found out nothing")
         self.arrivals = arrival.Arrivals(
             settings, ports.directories,
             secrets.Secrets(self.hypervisor.connection, _SECRET_SECONDS),
             self.coordinator.tasks_of, self.journal.refuse)
         self.hook_socket = hook_socket.HookSocket(
             settings.hook_socket, settings.hook_timeout, self.arrivals.answer)
-        self._scout = threading.Thread(target=self._learn_for_arrivals, name="arrivals",
-                                       daemon=True)
+        self._scout = periodic.Periodic(
+            "arrivals", self.arrivals.refresh, ARRIVAL_FACTS_SECONDS, shutdown,
+            "what an arriving guest may need is not known")
         self._janitor = janitor.Janitor(
             ports, clock_guard.ClockGuard(settings.state_directory))
         self._warmer = threading.Thread(target=self._warm_up, name="warm-up", daemon=True)
@@ -179,12 +183,18 @@ class Worker:
         self.coordinator.ports.shutdown.set()
         self.hook_socket.stop()
         self.tap.stop()
-        self.peer_server.stop()
+        self.peer_server.stop(self._knock)
         self.events.stop()
         self.coordinator.stop()
         self.hypervisor.close()
         self.images.close()
         self.journal.close()
+
+    def _knock(self) -> None:
+        """An answer that nobody asked for: this worker drops it."""
+        with contextlib.suppress(errors.Error):
+            self.coordinator.ports.peers.holding(self.settings.host, payloads.HoldingReport(
+                host=self.settings.host, token="stop", instances=()))
 
     # -- for others ----------------------------------------------------------
 
@@ -268,22 +278,9 @@ class Worker:
         with contextlib.suppress(errors.Error):
             self.hypervisor.versions()
 
-    def _audit_again(self) -> None:
-        """The first audit once all connections are there, then every ``audit_interval``."""
-        self._warmer.join()
-        shutdown, interval = self.coordinator.ports.shutdown, self.settings.audit_interval
-        while interval and not shutdown.is_set():
-            try:
-                self.audit.run(act=not self._janitor.doubt)
-            except errors.Error as e:
-                LOG.warning("the audit found out nothing: %s", e.sentence)
-            shutdown.wait(interval)
-
-    def _learn_for_arrivals(self) -> None:
-        shutdown = self.coordinator.ports.shutdown
-        while not shutdown.is_set():
-            self.arrivals.refresh()
-            shutdown.wait(ARRIVAL_FACTS_SECONDS)
+    def _audit_all(self) -> None:
+        self._warmer.join()  # the first time, until all connections are there
+        self.audit.run(act=not self._janitor.doubt)
 
 
 def _records(settings: conf.Settings) -> records.Records:

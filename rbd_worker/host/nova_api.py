@@ -151,9 +151,9 @@ def _newest(migrations: ty.Sequence[Json]) -> str:
     if not migrations:
         return ""
     last = max(migrations, key=lambda each: int(each["id"]))
-    kind = last.get("migration_type") or "migration"
+    kind = last.get("migration_type", "")  # shown from API version 2.23 on
     return (f"{kind} {last['status']}, {last['source_compute']} to "
-            f"{last['dest_compute'] or 'nowhere yet'}")
+            f"{last['dest_compute'] or 'nowhere yet'}").strip()
 
 
 def _brief(error: BaseException) -> str:

@@ -6,9 +6,8 @@ Both are a matter of ages, so nothing is cut while the clock is in doubt (see
 """
 
 import logging
-import threading
 
-from rbd_worker import errors
+from rbd_worker import errors, periodic
 from rbd_worker.host.clock_guard import ClockGuard
 from rbd_worker.migration.task import Ports
 
@@ -28,10 +27,11 @@ class Janitor:
         self.doubt = ""
         self._ports = ports
         self._guard = guard
-        self._thread = threading.Thread(target=self._run, name="janitor", daemon=True)
+        self._rounds = periodic.Periodic("janitor", self.clean, PAUSE, ports.shutdown,
+                                         "nothing could be cut")
 
     def start(self) -> None:
-        self._thread.start()
+        self._rounds.start()
 
     def clean(self) -> None:
         """One round; never raises our errors."""
@@ -55,8 +55,3 @@ class Janitor:
         if purged:
             LOG.info("%d directories left the trash for good, by trash_retention or "
                      "trash_max_percent", purged)
-
-    def _run(self) -> None:
-        while not self._ports.shutdown.is_set():
-            self.clean()
-            self._ports.shutdown.wait(PAUSE)

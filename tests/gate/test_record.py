@@ -12,8 +12,8 @@ from tests.gate.under_way import let_arrive, on_its_way
 WITH_RECORD = {"os_auth_section": "service_user", "audit_min_age": 1, "audit_pause": 1,
                "settle_interval": 1, "unresolved_retry_max": 2}
 
-TRUE = ("Nova's record says node1 (vm_state active, task_state none, last migration "
-        "live-migration error, node1 to node2), but the guest runs on node2.")
+TRUE = ("Nova's record says node1 (vm_state active, task_state none, last migration error, node1 "
+        "to node2), but the guest runs on node2.")
 
 
 def test_where_the_record_is_wrong_nothing_is_touched_and_what_is_said_mends_it(scene: Scene):
