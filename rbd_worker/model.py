@@ -50,13 +50,15 @@ class GuestState(enum.StrEnum):
 
     ``INCOMING`` is a guest that QEMU is receiving, ``OUTGOING`` one that is
     being sent or whose end libvirt has left open; neither is a place to
-    conclude anything from.
+    conclude anything from.  ``STRANDED`` is the source's part of a guest whose
+    post-copy broke: it waits for an operator, and must never run again as it is.
     """
 
     RUNNING = "running"
     PAUSED = "paused"
     INCOMING = "incoming"
     OUTGOING = "outgoing"
+    STRANDED = "stranded"
     SHUTOFF = "shutoff"
     ABSENT = "absent"
 

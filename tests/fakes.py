@@ -34,8 +34,10 @@ class Transfer:
     destination: "Libvirt"
     is_over: bool = False
     has_moved: bool = False
+    began: float = 0.0
 
     def begin(self) -> None:
+        self.began = self.source.now
         self.destination.qemu_starts(self.instance)
         self.source.states[self.instance] = GuestState.OUTGOING
         self.destination.states[self.instance] = GuestState.INCOMING
@@ -80,6 +82,8 @@ class Libvirt:
         self.names: dict[str, tuple[RbdImage, ...]] = {}
         self.jobs: set[str] = set()
         self.is_down = False
+        #: Seconds after which a move that is followed is aborted; 0 for never.
+        self.completion_timeout = 0.0
         #: What workers ordered, in order: ("move", instance), ("abort", instance), ...
         self.orders: list[tuple[str, str]] = []
         #: Every line that guests wrote here, in order.
@@ -92,6 +96,10 @@ class Libvirt:
         self._fleet = fleet
 
     # as the world sees it
+
+    @property
+    def now(self) -> float:
+        return self._timeline.now
 
     def qemu_starts(self, instance: str) -> None:
         """QEMU opens its console log and empties it."""
@@ -170,6 +178,19 @@ class Libvirt:
             self._timeline.pass_time(0.5)
         if how == "lose answer" or not transfer.has_moved:
             raise errors.MoveUnsettled(instance=instance, reason="connection lost at the end")
+
+    def follow(self, instance: str, _on_progress: ty.Any) -> str:
+        """Returns when the guest does not move any more, or has moved for too long."""
+        self._check()
+        limit = self.completion_timeout
+        while self.states.get(instance) is GuestState.OUTGOING:
+            transfer = next(t for t in self.transfers if t.instance == instance)
+            if limit and self._timeline.now > transfer.began + limit:
+                transfer.fail()
+                return f"not complete after {limit:g} s: abort"
+            self._timeline.pass_time(0.5)
+            self._check()
+        return ""
 
     def _check(self) -> None:
         if self.is_down:

@@ -234,6 +234,14 @@ class SteppingMovers(mover.Movers):
         self.timeline.submit(self.life, lambda: self.timeline.spawn(
             self.life, lambda: self._run(migration, order)))
 
+    def adopt(self, migration: Migration) -> None:
+        with self._lock:
+            if migration.key in self._moving:
+                return
+            self._moving[migration.key] = threading.current_thread()
+        self.timeline.submit(self.life, lambda: self.timeline.spawn(
+            self.life, lambda: self._follow(migration)))
+
 
 class WatchedJournal(journal.Journal):
     """A real journal whose process may be killed right before or right after any write."""

@@ -30,7 +30,8 @@ stands behind the slash; *in* is a job of which libvirt tells nothing, error
 So a job tells more than a state: a guest that is sent looks as one that just
 runs, and one that has just been resumed at its destination is still being
 received.  A guest paused for migration or post-copy without any job is an end
-that libvirt leaves open, for whoever can ask both hosts.
+that libvirt leaves open, for whoever can ask both hosts.  One whose post-copy
+failed is stranded, whatever libvirt says of its job: that job never ends.
 """
 
 import enum
@@ -55,8 +56,9 @@ _PAUSED = libvirt.VIR_DOMAIN_PAUSED
 LEFT_OPEN = frozenset({
     (_PAUSED, libvirt.VIR_DOMAIN_PAUSED_MIGRATION),
     (_PAUSED, libvirt.VIR_DOMAIN_PAUSED_POSTCOPY),
-    (_PAUSED, libvirt.VIR_DOMAIN_PAUSED_POSTCOPY_FAILED),
 })
+#: At the source: post-copy broke, libvirt keeps the guest and its job for ever.
+_BROKEN = (_PAUSED, libvirt.VIR_DOMAIN_PAUSED_POSTCOPY_FAILED)
 #: At the destination: the guest runs there, and needs the source's memory still.
 _RECEIVING = frozenset({
     (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_POSTCOPY),
@@ -74,6 +76,8 @@ def guest_state(state: int, reason: int, job: Job, *, is_active: bool) -> GuestS
     """
     if job is Job.INCOMING:
         return GuestState.INCOMING
+    if (state, reason) == _BROKEN:
+        return GuestState.STRANDED
     if job is Job.OUTGOING:
         return GuestState.OUTGOING
     if not is_active:

@@ -133,6 +133,16 @@ class Hypervisor:
         return moving.Move(self.connection.open_another(), self._settings, instance, order,
                            on_progress).run()
 
+    def follow(self, instance: str, on_progress: ty.Callable[[Progress], None]) -> str:
+        """Look after a move that was ordered before this worker was started; blocks likewise.
+
+        :param on_progress: called about twice a second, from this thread.
+        :returns: why it was ended for taking too long; empty where it ended by itself.
+        :raises errors.Error: libvirt cannot be asked about it any more.
+        """
+        return moving.Move(self.connection.open_another(), self._settings, instance,
+                           MoveOrder(destination=""), on_progress).follow()
+
     def abort(self, instance: str) -> None:
         """End the guest's move at its next safe point; harmless if there is none.
 

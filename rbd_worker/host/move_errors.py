@@ -27,6 +27,9 @@ _SECRET = ("Define the Ceph secret on the destination under the same UUID as on 
 _CREDENTIALS = ("Check the credentials and certificates that libvirtd of the source uses "
                 "towards the destination's, with virsh -c from there")
 
+_DIRECTORY = ("The instance directory is not where the guest's definition has it at the "
+              "destination: compare instances_path on both hosts, and look who removed it")
+
 #: It will not pass by itself: what an operator can do about each.
 PERMANENT: dict[int, str] = {
     libvirt.VIR_ERR_NO_SECRET: _SECRET,
@@ -76,11 +79,23 @@ def sorted_error(instance: str, error: libvirt.libvirtError, note: str = "") -> 
     """
     code, domain, text = error.get_error_code(), error.get_error_domain(), str(error)
     reason = f"{text} ({note})" if note else text
+    if _lacks_directory(instance, code, domain, text):
+        return errors.MoveRefused(instance=instance, reason=reason, fix=_DIRECTORY)
     if is_transient(code, domain, text):
         return errors.MoveInterrupted(instance=instance, reason=reason)
     if code in PERMANENT:
         return errors.MoveRefused(instance=instance, reason=reason, fix=PERMANENT[code])
     return errors.MoveUnsettled(instance=instance, reason=reason)
+
+
+def _lacks_directory(instance: str, code: int, domain: int, text: str) -> bool:
+    """Whether QEMU's host misses the instance directory: nobody makes it between two orders.
+
+    libvirt has no code of its own for that.  The text counts only where it names a path
+    with the guest's UUID in it; in another language the order is repeated, as before.
+    """
+    return (code == libvirt.VIR_ERR_SYSTEM_ERROR and domain not in _FROM_REMOTE
+            and f"/{instance}/" in text and text.endswith("No such file or directory"))
 
 
 def is_transient(code: int, domain: int, text: str) -> bool:

@@ -17,14 +17,17 @@ import typing as ty
 import libvirt
 
 from rbd_worker import conf
-from rbd_worker.host import domain_xml, move_errors, move_options
+from rbd_worker.host import domain_state, domain_xml, move_errors, move_options
 from rbd_worker.host.move_options import MoveOrder
+from rbd_worker.model import GuestState
 
 LOG = logging.getLogger(__name__)
 
 FIRST_LOOK_SECONDS, LOOK_SECONDS = 0.1, 0.5
 #: The figures of a finished move come as an event, about when the call returns.
 FIGURES_SECONDS = 0.5
+#: What libvirt says of a guest that has left, or that runs no more.
+_OVER = (libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_OPERATION_INVALID)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,6 +97,33 @@ class Move:
                 self._connection.close()
         return self._result()
 
+    def follow(self) -> str:
+        """Watch a move that an earlier worker ordered, as ``run`` would; until it is over.
+
+        Its time counts from its own beginning, by libvirt's clock.
+
+        :returns: why this ended it, empty where it ended by itself.
+        :raises errors.Error: libvirt cannot be asked any more; as ``run``'s.
+        """
+        try:
+            domain = self._connection.lookupByUUIDString(self._instance)
+            memory = domain_xml.memory_bytes(domain.XMLDesc(0))
+            elapsed = int(domain.jobStats().get("time_elapsed", 0)) / 1000
+            LOG.info("[instance: %s] has been moving for %.0f s and is watched again",
+                     self._instance, elapsed)
+            began = time.monotonic() - elapsed
+            while (domain_state.job_of(domain) is domain_state.Job.OUTGOING
+                   and domain_state.state_of(domain) is GuestState.OUTGOING):
+                self._look_after(domain, memory, time.monotonic() - began)
+                self._ended.wait(LOOK_SECONDS)
+        except libvirt.libvirtError as e:
+            if e.get_error_code() not in _OVER:
+                raise move_errors.sorted_error(self._instance, e, self._timed_out) from e
+        finally:
+            with contextlib.suppress(libvirt.libvirtError):
+                self._connection.close()
+        return self._timed_out
+
     # -- inside --------------------------------------------------------------
 
     def _migrate(self, domain: libvirt.virDomain) -> None:
@@ -117,27 +147,30 @@ class Move:
 
     def _watch(self, domain: libvirt.virDomain, memory: int) -> None:
         """The thread beside the move."""
-        steps = move_options.downtime_steps(self._settings, memory)
-        limit = move_options.completion_timeout(self._settings, memory)
         started = time.monotonic()
         pause = FIRST_LOOK_SECONDS
         while not self._ended.wait(pause):
             pause = LOOK_SECONDS
-            elapsed = time.monotonic() - started
             try:
-                progress = progress_of(domain, self._downtime)
-                if progress is None:
-                    continue
-                self._on_progress(progress)
-                if progress.mode == "precopy":
-                    self._raise_downtime(domain, steps, elapsed)
-                    if limit and elapsed > limit and not self._timed_out:
-                        self._time_out(domain, limit)
+                self._look_after(domain, memory, time.monotonic() - started)
             except libvirt.libvirtError as e:
                 LOG.debug("[instance: %s] progress: %s", self._instance, e)
             except Exception:
                 LOG.exception("[instance: %s] the move is not watched any more", self._instance)
                 return
+
+    def _look_after(self, domain: libvirt.virDomain, memory: int, elapsed: float) -> None:
+        """Tell the progress; do what is due ``elapsed`` seconds after the beginning."""
+        progress = progress_of(domain, self._downtime)
+        if progress is None:
+            return
+        self._on_progress(progress)
+        if progress.mode != "precopy":
+            return
+        self._raise_downtime(domain, move_options.downtime_steps(self._settings, memory), elapsed)
+        limit = move_options.completion_timeout(self._settings, memory)
+        if limit and elapsed > limit and not self._timed_out:
+            self._time_out(domain, limit)
 
     def _raise_downtime(self, domain: libvirt.virDomain,
                         steps: tuple[tuple[float, int], ...], elapsed: float) -> None:

@@ -50,6 +50,19 @@ class Movers:
             self._moving[migration.key] = thread
         thread.start()
 
+    def adopt(self, migration: Migration) -> None:
+        """Look after a move that runs since before this worker was started, if nobody does.
+
+        It takes no slot: it has begun already.
+        """
+        with self._lock:
+            if migration.key in self._moving:
+                return
+            thread = threading.Thread(target=self._follow, args=(migration,), daemon=True,
+                                      name=f"move-{migration.instance[:8]}")
+            self._moving[migration.key] = thread
+        thread.start()
+
     def is_moving(self, key: str) -> bool:
         with self._lock:
             return key in self._moving
@@ -100,6 +113,23 @@ class Movers:
         with self._lock:
             self._moving.pop(migration.key, None)
             self._ends[migration.key] = end
+        self.on_end((migration.key, migration.role))
+
+    def _follow(self, migration: Migration) -> None:
+        """An adopted move has an end as any other, unless libvirt cannot be asked for it."""
+        end: dict[str, ty.Any] | None = None
+        try:
+            said = self._hypervisor.follow(migration.instance,
+                                           lambda p: self._keep(migration, p))
+            end = {"error": said} if said else {"adopted": True}
+        except errors.Error as e:
+            LOG.warning("%s %s", migration, e.sentence)
+        except Exception:
+            LOG.exception("%s the move is not watched any more", migration)
+        with self._lock:
+            self._moving.pop(migration.key, None)
+            if end is not None:
+                self._ends[migration.key] = end
         self.on_end((migration.key, migration.role))
 
     def _moved(self, migration: Migration, order: MoveOrder) -> dict[str, ty.Any]:

@@ -38,6 +38,8 @@ def settle(source: GuestState, destination: GuestState) -> Settlement:
     that no conclusion is safe: the entry becomes *unresolved*.
     """
     said = f"source says {source}, destination says {destination}"
+    if GuestState.STRANDED in (source, destination):
+        return Settlement(Place.NOWHERE_KNOWN, f"{_broken(source, destination)}: {said}")
     if GuestState.OUTGOING in (source, destination) or GuestState.INCOMING in (
             source, destination):
         return Settlement(Place.BETWEEN, f"the guest is moving: {said}")
@@ -56,3 +58,26 @@ def settle(source: GuestState, destination: GuestState) -> Settlement:
     return Settlement(Place.NOWHERE_KNOWN,
                       "no host runs the guest and none alone defines it; once it is started "
                       f"again (openstack server reboot --hard) this goes on by itself: {said}")
+
+
+def _broken(source: GuestState, destination: GuestState) -> str:
+    """What is true after a broken post-copy, and what an operator can do.
+
+    What stands paused at the source has the disks of a guest that ran on
+    elsewhere: to resume it would corrupt them.
+    """
+    if source is GuestState.STRANDED and destination in (_DEFINED, GuestState.ABSENT):
+        return ("the guest is lost: the destination's QEMU ended during post-copy, with memory "
+                "that the source no longer has. Its disks are as after a power cut. Never resume "
+                "what stands paused at the source: end it there (virsh destroy), undefine it at "
+                "the destination where it is still defined, and start it again (openstack "
+                "server reboot --hard)")
+    if source is GuestState.STRANDED and destination is GuestState.INCOMING:
+        return ("post-copy is interrupted: the guest is at the destination without all of its "
+                "memory, the rest waits at the source. Never resume or destroy what stands "
+                "paused there; mend the network, then repeat the move with virsh migrate --live "
+                "--p2p --postcopy --postcopy-resume (libvirt 8.5 or later)")
+    if source is GuestState.STRANDED and destination.is_active:
+        return ("post-copy broke at its very end: the guest runs at the destination. Never "
+                "resume what stands paused at the source: end it there (virsh destroy)")
+    return "post-copy broke; look at the guest on both hosts and resume it on neither"

@@ -123,6 +123,7 @@ def ensure_guest_moved(task: Task) -> results.Result:
         return results.Wait(task.ports.settings.settle_interval, "the guest is moving")
     state = task.ports.hypervisor.state(migration.instance)
     if state is GuestState.OUTGOING:
+        movers.adopt(migration)
         return results.Wait(2, "libvirt still works on an earlier order")
     if not state.is_active:
         return results.Done({"found": state.value})

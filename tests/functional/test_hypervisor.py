@@ -17,6 +17,7 @@ from devstack import lab as labs
 from rbd_worker import errors
 from rbd_worker.host import hypervisor
 from rbd_worker.host.hypervisor import Hypervisor, MoveOrder, Progress
+from rbd_worker.migration import settle
 from rbd_worker.model import GuestState, RbdImage
 from rbd_worker.triggers.domain_events import DomainEvents
 from tests.unit.host import libvirt_settings
@@ -204,10 +205,59 @@ def test_a_move_that_takes_too_long_is_aborted(pair: Pair, busy: labs.Guest) -> 
     assert pair.states(busy) == (RUNNING, ABSENT)
 
 
+def test_a_move_is_followed_by_a_worker_that_did_not_order_it(
+        pair: Pair, busy: labs.Guest) -> None:
+    """Its time began with the move, not with the worker."""
+    _with_directory(pair, busy)
+    moving = Moving(pair.at("node1", live_migration_completion_timeout=0, **SLOW), busy,
+                    pair.order())
+    pair.wait(busy, (OUTGOING, INCOMING))
+    time.sleep(2)
+    seen: list[Progress] = []
+    heir = pair.at("node1", live_migration_completion_timeout=1, **SLOW)  # 2 s for 64 MiB
+    began = time.monotonic()
+    assert heir.follow(busy.uuid, seen.append) == "not complete after 2 s: abort"
+    assert time.monotonic() - began < 2
+    assert seen
+    moving.end()
+    assert pair.states(busy) == (RUNNING, ABSENT)
+    assert isinstance(moving.error, errors.MoveUnsettled)
+
+
+def test_a_move_that_ends_by_itself_is_followed_to_its_end(pair: Pair, busy: labs.Guest) -> None:
+    _with_directory(pair, busy)
+    moving = Moving(pair.at("node1", live_migration_bandwidth=20), busy, pair.order())
+    pair.wait(busy, (OUTGOING, INCOMING))
+    pair.one.force_complete(busy.uuid)
+    assert pair.one.follow(busy.uuid, lambda progress: None) == ""
+    moving.end()
+    assert pair.states(busy) == (ABSENT, RUNNING)
+
+
+def test_a_qemu_killed_at_the_destination_during_post_copy_strands_the_guest(
+        pair: Pair, busy: labs.Guest) -> None:
+    _with_directory(pair, busy)
+    source = pair.at("node1", live_migration_permit_post_copy=True, live_migration_bandwidth=1)
+    moving = Moving(source, busy, pair.order())
+    moving.wait_sent(1 << 20)
+    source.force_complete(busy.uuid)
+    pair.lab.host("node1").virsh("migrate-setspeed", "--postcopy", busy.uuid, "1", check=False)
+    there = pair.lab.host("node2")
+    there.kill9(busy.qemu_pid(there))
+    moving.end()
+    assert isinstance(moving.error, errors.Error)
+    state, other = pair.states(busy)
+    assert state is GuestState.STRANDED and other in (GuestState.SHUTOFF, ABSENT)
+    found = settle.settle(state, other)
+    assert found.place is settle.Place.NOWHERE_KNOWN and "the guest is lost" in found.sentence
+    pair.lab.host("node1").virsh("destroy", busy.uuid)  # as it says
+    assert pair.one.state(busy.uuid) in (GuestState.SHUTOFF, ABSENT)
+
+
 def test_a_missing_directory_at_the_destination_leaves_the_guest_where_it_is(
         pair: Pair, lab: labs.Lab) -> None:
     guest = lab.define_guest(lab.host("node1"))
-    with pytest.raises(errors.MoveInterrupted, match="No such file or directory"):
+    with pytest.raises(errors.MoveRefused, match="No such file or directory"):
         pair.one.move(guest.uuid, pair.order(), lambda progress: None)
     assert pair.states(guest) == (RUNNING, ABSENT)
 

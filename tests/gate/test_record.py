@@ -3,10 +3,12 @@
 
 import re
 
+import pytest
+
 from devstack import lab as labs
 from rbd_worker.model import Outcome
 from tests.gate.scene import Scene
-from tests.gate.under_way import let_arrive, on_its_way
+from tests.gate.under_way import let_arrive, on_its_way, send
 
 #: nova.conf of a compute host has them for Nova's own use.
 WITH_RECORD = {"os_auth_section": "service_user", "audit_min_age": 1, "audit_pause": 1,
@@ -16,6 +18,7 @@ TRUE = ("Nova's record says node1 (vm_state active, task_state none, last migrat
         "to node2), but the guest runs on node2.")
 
 
+@pytest.mark.timeout(400)
 def test_where_the_record_is_wrong_nothing_is_touched_and_what_is_said_mends_it(scene: Scene):
     """nova-compute was killed while the guest moved: a hard reboot would start a second one."""
     scene.start_workers(**WITH_RECORD)
@@ -65,8 +68,7 @@ def _assert_mended(scene: Scene, server: str) -> None:
                 "the audit of what virsh left")
     scene.assert_whole(server, scene.one)
     assert server not in scene.findings(scene.one)
-    again = scene.cloud.live_migrate(server, "node2", wait=False)
-    scene.cloud.wait_migrating(server)
+    send(scene, server)
     let_arrive(scene, server)
     again = scene.cloud.ended_migration(server, before=1)
     assert again.status == "completed"

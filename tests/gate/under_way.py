@@ -8,10 +8,15 @@ def on_its_way(scene: Scene) -> str:
     """A server whose memory is under way from node1 to node2, and does not arrive by itself."""
     server = scene.cloud.boot("mover", "node1", image="busy")
     scene.cloud.guest(server).wait_for_console(scene.one)  # in its BIOS it would be at rest
+    send(scene, server)
+    return server
+
+
+def send(scene: Scene, server: str) -> None:
+    """Order the move of such a server from node1 to node2; its memory is then under way."""
     scene.cloud.live_migrate(server, "node2", wait=False)
     scene.cloud.wait_migrating(server)
     scene.until(lambda: "memory" in _job(scene, server).lower(), "the transfer")
-    return server
 
 
 def let_arrive(scene: Scene, server: str) -> None:

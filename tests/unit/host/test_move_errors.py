@@ -70,3 +70,28 @@ def test_every_error_of_libvirt_has_one_place():
 def test_what_libvirt_said_and_what_was_done_meanwhile_are_both_told():
     error = move_errors.sorted_error("the-guest", libvirts(78), "not complete after 2 s: abort")
     assert "some reason" in str(error) and "not complete after 2 s: abort" in str(error)
+
+
+GUEST = "11111111-2222-4333-8444-000000000001"
+
+
+def _about_a_path(text: str, domain: int = QEMU) -> errors.Error:
+    return move_errors.sorted_error(GUEST, libvirts(38, domain, text))
+
+
+def test_a_missing_instance_directory_is_not_asked_for_again():
+    error = _about_a_path(f"Failed to create file '/var/lib/nova/instances/{GUEST}/console.log': "
+                          "No such file or directory")
+    assert type(error) is errors.MoveRefused
+    assert "compare instances_path on both hosts" in error.sentence
+
+
+@pytest.mark.parametrize(("text", "domain"), [
+    ("Failed to connect socket to '/run/libvirt/libvirt-sock': No such file or directory", RPC),
+    (f"Cannot open '/x/{GUEST}/sock': No such file or directory", RPC),
+    ("Failed to create file '/var/lib/other/console.log': No such file or directory", QEMU),
+    (f"Failed to create file '/x/{GUEST}/console.log': Permission denied", QEMU),
+    (f"Failed to create file '/x/{GUEST}/console.log': Datei oder Verzeichnis nicht gefunden",
+     QEMU)])
+def test_what_is_not_surely_the_instance_directory_may_be_tried_again(text: str, domain: int):
+    assert type(_about_a_path(text, domain)) is errors.MoveInterrupted

@@ -38,6 +38,8 @@ class Guests:
         self.failures: list[Exception] = []
         self.where = GuestState.RUNNING
         self.aborted: list[str] = []
+        #: Why a move that is followed is ended.
+        self.said = ""
         self._lock = threading.Lock()
 
     def move(self, instance: str, _order: MoveOrder, on_progress: ty.Any) -> Result:
@@ -54,6 +56,13 @@ class Guests:
         finally:
             with self._lock:
                 self.moving.remove(instance)
+
+    def follow(self, instance: str, on_progress: ty.Any) -> str:
+        on_progress("half")
+        assert self.may_end.wait(10)
+        if self.failures:
+            raise self.failures.pop(0)
+        return self.said
 
     def state(self, _instance: str) -> GuestState:
         return self.where
@@ -254,3 +263,41 @@ def test_an_aborted_one_is_not_tried_again(guests: Guests, shutdown: threading.E
     movers.abort(_migration(1))
     ends.wait(1)
     assert "aborted" in (movers.end_of("m1") or {})["error"]
+
+
+@pytest.mark.parametrize(("said", "end"), [
+    ("", {"adopted": True}),
+    ("not complete after 800 s: abort", {"error": "not complete after 800 s: abort"})])
+def test_an_adopted_move_has_an_end_and_is_adopted_once(
+        guests: Guests, shutdown: threading.Event, said: str, end: dict[str, ty.Any]) -> None:
+    movers = Movers(ty.cast(ty.Any, guests), 1, 0, shutdown)
+    ends = Ends(movers)
+    guests.said = said
+    movers.adopt(_migration(1))
+    movers.adopt(_migration(1))
+    assert movers.is_moving("m1") and movers.end_of("m1") is None
+    guests.may_end.set()
+    ends.wait(1)
+    assert movers.end_of("m1") == end and not movers.is_moving("m1")
+    assert ends.keys == ["m1"]
+
+
+def test_an_adopted_move_takes_no_slot(guests: Guests, shutdown: threading.Event) -> None:
+    movers = Movers(ty.cast(ty.Any, guests), 1, 0, shutdown)
+    ends = Ends(movers)
+    movers.adopt(_migration(1))
+    movers.start(_migration(2), ORDER)
+    guests.may_end.set()
+    ends.wait(2)
+    assert sorted(ends.keys) == ["m1", "m2"]
+
+
+def test_a_move_that_cannot_be_followed_is_looked_at_again(
+        guests: Guests, shutdown: threading.Event) -> None:
+    movers = Movers(ty.cast(ty.Any, guests), 1, 0, shutdown)
+    ends = Ends(movers)
+    guests.failures = [errors.HypervisorUnavailable(uri="x", reason="restarted")]
+    guests.may_end.set()
+    movers.adopt(_migration(1))
+    ends.wait(1)
+    assert movers.end_of("m1") is None and not movers.is_moving("m1")

@@ -34,6 +34,8 @@ TABLE: list[tuple[S, S, Place]] = [
     (S.OUTGOING, S.OUTGOING, Place.BETWEEN),
     (S.OUTGOING, S.SHUTOFF, Place.BETWEEN),
     (S.OUTGOING, S.ABSENT, Place.BETWEEN),
+    *((S.STRANDED, other, Place.NOWHERE_KNOWN) for other in S),
+    *((other, S.STRANDED, Place.NOWHERE_KNOWN) for other in S if other is not S.STRANDED),
     (S.SHUTOFF, S.RUNNING, Place.DESTINATION),
     (S.SHUTOFF, S.PAUSED, Place.DESTINATION),
     (S.SHUTOFF, S.INCOMING, Place.BETWEEN),
@@ -63,3 +65,22 @@ def test_where_the_guest_is(source: S, destination: S, place: Place) -> None:
 
 def test_a_guest_that_seems_to_run_twice_is_an_alarm() -> None:
     assert "look at it at once" in settle(S.RUNNING, S.RUNNING).sentence
+
+
+@pytest.mark.parametrize("there", [S.SHUTOFF, S.ABSENT])
+def test_a_guest_lost_in_post_copy_is_ended_before_it_is_started_again(there: S) -> None:
+    sentence = settle(S.STRANDED, there).sentence
+    assert "the guest is lost" in sentence
+    steps = ["Never resume", "virsh destroy", "undefine", "reboot --hard"]
+    assert sorted(steps, key=sentence.index) == steps
+
+
+def test_a_post_copy_that_can_go_on_is_not_to_be_ended() -> None:
+    sentence = settle(S.STRANDED, S.INCOMING).sentence
+    assert "Never resume or destroy" in sentence and "--postcopy-resume" in sentence
+
+
+@pytest.mark.parametrize("there", [S.RUNNING, S.PAUSED])
+def test_a_guest_that_came_through_a_broken_post_copy_stays_where_it_runs(there: S) -> None:
+    sentence = settle(S.STRANDED, there).sentence
+    assert "the guest runs at the destination" in sentence and "reboot" not in sentence

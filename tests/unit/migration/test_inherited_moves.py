@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Executor libvirt: moves that a restarted worker finds under way, and post-copy that broke."""
+
+import pytest
+
+from devstack import conductor
+from rbd_worker.model import GuestState, Outcome
+from tests.unit.conftest import MakeWorld
+from tests.world import Host, World
+
+
+@pytest.fixture
+def world(make_world: MakeWorld) -> World:
+    return make_world("libvirt", settle_interval=5)
+
+
+def _moving(world: World, here: Host, there: Host) -> tuple[str, conductor.LiveMigration]:
+    """A guest under way whose move does not end by itself."""
+    guest = world.boot(here)
+    order = world.order(guest, here, there)
+    here.libvirt.next_moves = ["hang"]
+    here.cast(conductor.live_migration(order))
+    world.timeline.pass_time(3)
+    assert here.libvirt.states[guest] is GuestState.OUTGOING
+    return guest, order
+
+
+def test_a_move_is_still_aborted_at_its_time_limit_after_a_restart(
+        world: World, here: Host, there: Host) -> None:
+    guest, order = _moving(world, here, there)
+    here.libvirt.completion_timeout = 60
+    here.restart()
+    world.timeline.pass_time(40)
+    assert here.libvirt.states[guest] is GuestState.OUTGOING
+    world.timeline.pass_time(300)
+    assert here.libvirt.states[guest] is GuestState.RUNNING
+    entry = here.entry(order.uuid)
+    assert entry.outcome is Outcome.FAILED
+    assert "not complete after 60 s: abort" in entry.reason
+    assert here.has_directory(guest) and not there.has_directory(guest)
+    assert here.libvirt.orders.count(("move", guest)) == 1, "it is not ordered again"
+
+
+def test_a_move_that_arrives_after_a_restart_is_completed(
+        world: World, here: Host, there: Host) -> None:
+    guest, order = _moving(world, here, there)
+    here.restart()
+    world.timeline.pass_time(20)
+    here.libvirt.transfers[0].finish()
+    world.timeline.pass_time(300)
+    assert there.libvirt.states[guest] is GuestState.RUNNING
+    assert here.entry(order.uuid).outcome is Outcome.COMPLETED
+    assert not here.has_directory(guest)
+
+
+def test_a_guest_lost_in_post_copy_is_unresolved_on_both_hosts_and_ends_with_its_return(
+        world: World, here: Host, there: Host) -> None:
+    guest, order = _moving(world, here, there)
+    here.libvirt.transfers[0].is_over = True
+    here.libvirt.states[guest] = GuestState.STRANDED
+    del there.libvirt.states[guest]
+    for host in (here, there):
+        host.libvirt.on_event(guest)
+    world.timeline.pass_time(900)
+    for host in (here, there):
+        entry = host.entry(order.uuid)
+        assert entry.outcome is Outcome.UNRESOLVED
+        assert "the guest is lost" in entry.reason and "Never resume" in entry.reason
+        assert host.has_directory(guest)
+    here.libvirt.states[guest] = GuestState.RUNNING  # destroyed and started again
+    world.timeline.pass_time(900)
+    assert here.entry(order.uuid).outcome is Outcome.FAILED
+    assert here.has_directory(guest) and not there.has_directory(guest)
