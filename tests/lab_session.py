@@ -28,13 +28,14 @@ def own_lab(prefix: str) -> collections.abc.Iterator[labs.Lab]:
     """The session's own lab, apart from one that a developer may have up.
 
     With RBD_WORKER_LAB set that directory is used, and a lab that is up there
-    already is left up: handy for running one test again and again.
+    already is left up: handy for running one test again and again.  Where the
+    tests are spread over several processes, each has a lab of its own.
 
     :param prefix: path of the session's labs, up to the number of its process.
     """
     named = os.environ.get("RBD_WORKER_LAB")
     if named:
-        root = pathlib.Path(named)
+        root = pathlib.Path(named + os.environ.get("PYTEST_XDIST_WORKER", "").replace("gw0", ""))
     else:
         _sweep(pathlib.Path(prefix))
         root = pathlib.Path(f"{prefix}{os.getpid()}")

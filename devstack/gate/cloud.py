@@ -236,13 +236,14 @@ class Cloud:
     def remove_all(self) -> None:
         """Delete every server, whatever state it is in."""
         self.end_fault()
-        for uuid in self.api.servers():
+        servers = self.api.servers()
+        for uuid in servers:
             with contextlib.suppress(ApiError):  # none is under way
                 self.abort(uuid)
             self.api.action(uuid, {"os-resetState": {"state": "error"}})
             self.api.call("DELETE", f"/servers/{uuid}")
-            self._wait(lambda uuid=uuid: uuid not in self.api.servers(),  # type: ignore[misc]
-                       f"the end of {uuid}")
+        self._wait(lambda: not self.api.servers(), "the end of all servers")
+        for uuid in servers:
             self.guest(uuid).destroy()
 
 

@@ -3,7 +3,7 @@
 
 Where the lab cannot run, the tests are skipped with the reason; where CI is
 set they fail instead, since there a silent skip would look like success.
-Functional tests share the one lab: run them serially.
+Tests of one process share one lab; `-n 2 --dist loadfile` gives each of two processes its own.
 """
 
 import collections.abc

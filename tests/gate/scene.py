@@ -2,6 +2,7 @@
 """What a scenario needs: Nova, workers beside its computes, and eyes on both hosts' disks."""
 
 import collections.abc
+import concurrent.futures
 import contextlib
 import json
 import pathlib
@@ -38,15 +39,20 @@ class Scene:
         options = {"nova_cleanup_grace": GRACE, "audit_interval": 0, **own}
         for host in self.hosts:
             self.workers[host.name] = self.cloud.start_worker(host, **options)
-        for worker in self.workers.values():
-            worker.wait_ready()
+        self._each(labs.Worker.wait_ready)
 
     def restart_worker(self, host: labs.Host) -> None:
         self.workers[host.name] = lab_workers.start(host).wait_ready()
 
     def stop_workers(self) -> None:
-        for worker in self.workers.values():
-            worker.stop()
+        """Stop both; they count as not there from then on."""
+        self._each(labs.Worker.stop)
+        self.workers.clear()
+
+    def _each(self, action: ty.Callable[[labs.Worker], object]) -> None:
+        """Have it done with both workers at the same time."""
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            list(pool.map(action, self.workers.values()))
 
     def workerctl(self, host: labs.Host, *argv: str) -> str:
         """What ``rbd-workerctl ARGV`` prints on that host."""
