@@ -175,7 +175,7 @@ class Cloud:
 
     def nova_manage(self, *argv: str) -> str:
         """What ``nova-manage ARGV`` prints."""
-        return database.manage(self.lab, *argv)
+        return database.manage(self.lab, *argv, seconds=180)
 
     # -- what is true, whatever Nova says -----------------------------------------
 

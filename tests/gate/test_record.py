@@ -18,7 +18,7 @@ TRUE = ("Nova's record says node1 (vm_state active, task_state none, last migrat
         "to node2), but the guest runs on node2.")
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_where_the_record_is_wrong_nothing_is_touched_and_what_is_said_mends_it(scene: Scene):
     """nova-compute was killed while the guest moved: a hard reboot would start a second one."""
     scene.start_workers(**WITH_RECORD)
