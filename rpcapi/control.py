@@ -13,7 +13,7 @@ import typing as ty
 import msgspec
 
 from rpcapi import client as clients
-from rpcapi.fields import HostName, InstanceUUID, MigrationKey, Payload, Size, Text
+from rpcapi.fields import Explanation, HostName, InstanceUUID, MigrationKey, Payload, Size, Text
 
 #: Seconds for a question that is answered from the journal and libvirt, and for an order.
 SECONDS = 10
@@ -46,7 +46,7 @@ class Progress(Payload, frozen=True, kw_only=True):
     executor: Text
     phase: Text
     outcome: Text = ""
-    reason: Text = ""
+    reason: Explanation = ""
     step: Text = ""
     opened: float = 0
     closed: float = 0

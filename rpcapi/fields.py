@@ -17,8 +17,9 @@ MigrationKey = ty.Annotated[str, msgspec.Meta(pattern=_KEY)]
 Digest = ty.Annotated[str, msgspec.Meta(pattern=_DIGEST)]
 Size = ty.Annotated[int, msgspec.Meta(ge=0, le=1 << 50)]
 Text = ty.Annotated[str, msgspec.Meta(max_length=1024)]
-#: With the steps that mend something, for people.
-Explanation = ty.Annotated[str, msgspec.Meta(max_length=4096)]
+#: Longest text with the steps that mend something.
+MAX_EXPLANATION = 4096
+Explanation = ty.Annotated[str, msgspec.Meta(max_length=MAX_EXPLANATION)]
 RelativePath = ty.Annotated[str, msgspec.Meta(min_length=1, max_length=1024)]
 
 #: The one message of msgspec that repeats what it was given, before the place.

@@ -10,7 +10,7 @@ import typing as ty
 import msgspec
 
 from rpcapi import client as clients
-from rpcapi.fields import HostName, InstanceUUID, MigrationKey, Payload, Text
+from rpcapi.fields import Explanation, HostName, InstanceUUID, MigrationKey, Payload, Text
 
 #: Seconds for one page.
 SECONDS = 10
@@ -52,7 +52,7 @@ class Entry(Payload, frozen=True, kw_only=True):
     number: int = 0
     phase: Text = ""
     outcome: Text = ""
-    reason: Text = ""
+    reason: Explanation = ""
     opened: float
     closed: float = 0
     records: ty.Annotated[tuple[Record, ...], msgspec.Meta(max_length=MAX_RECORDS)] = ()

@@ -34,6 +34,7 @@ from rbd_worker.migration.records import Found
 from rbd_worker.migration.task import Ports
 from rbd_worker.model import Evidence, GuestState
 from rpcapi import payloads
+from rpcapi.fields import MAX_EXPLANATION
 
 LOG = logging.getLogger(__name__)
 
@@ -43,8 +44,6 @@ ANSWER_SECONDS = 3.0
 BATCH = 50
 #: A guest in another state is on its way: its record may lag behind.
 _AT_REST = (GuestState.RUNNING, GuestState.PAUSED, GuestState.SHUTOFF)
-#: Longest explanation that travels.
-REASON = 4096
 #: Device, inode and change time of a directory, as it was first judged.
 Seen: ty.TypeAlias = tuple[int, int, float]
 
@@ -236,7 +235,7 @@ def _judged(evidence: Evidence, holder: str) -> payloads.Finding:
         return _kept(evidence.instance, holder,
                      f"{said}: only a guest that runs elsewhere proves a leftover by itself")
     return payloads.Finding(instance=evidence.instance, verdict="leftover", holder=holder,
-                            reason=said[:REASON])
+                            reason=said[:MAX_EXPLANATION])
 
 
 def _is_active(evidence: Evidence) -> bool:
@@ -245,4 +244,4 @@ def _is_active(evidence: Evidence) -> bool:
 
 def _kept(instance: str, holder: str, reason: str) -> payloads.Finding:
     return payloads.Finding(instance=instance, verdict="kept", holder=holder,
-                            reason=reason[:REASON])
+                            reason=reason[:MAX_EXPLANATION])

@@ -18,6 +18,7 @@ from rbd_worker.migration.journal import Entry
 from rbd_worker.migration.task import Task
 from rbd_worker.model import Executor, GuestState, Migration, Outcome, Phase, Role
 from rpcapi import control as contract
+from rpcapi.fields import MAX_EXPLANATION
 
 LOG = logging.getLogger(__name__)
 
@@ -138,7 +139,7 @@ class Control:
             migration=migration.key, instance=migration.instance, role=migration.role.value,
             source=migration.source, destination=migration.destination,
             executor=migration.executor.value, phase=entry.phase.value,
-            outcome=entry.outcome or "", reason=entry.reason[:1024], step=last,
+            outcome=entry.outcome or "", reason=entry.reason[:MAX_EXPLANATION], step=last,
             opened=entry.opened, closed=entry.closed or 0,
             **(self._memory(migration) if entry.is_open else {}))
 

@@ -7,6 +7,7 @@ import typing as ty
 from rbd_worker.migration import journal
 from rbd_worker.model import Role
 from rpcapi import history as contract
+from rpcapi.fields import MAX_EXPLANATION
 
 
 class History:
@@ -52,8 +53,8 @@ class History:
             source=migration.source, destination=migration.destination,
             executor=migration.executor.value, request_id=migration.request_id,
             number=migration.number or 0, phase=entry.phase.value,
-            outcome=entry.outcome or "", reason=entry.reason[:1024], opened=entry.opened,
-            closed=entry.closed or 0, records=records)
+            outcome=entry.outcome or "", reason=entry.reason[:MAX_EXPLANATION],
+            opened=entry.opened, closed=entry.closed or 0, records=records)
 
 
 def _record(record: journal.Record) -> contract.Record:

@@ -4,7 +4,9 @@
 import pytest
 
 from devstack import conductor
+from rbd_worker.migration import history
 from rbd_worker.model import GuestState, NovaRecord, Outcome
+from rpcapi import history as contract
 from tests import fakes
 from tests.unit.conftest import MakeWorld
 from tests.world import Host, World
@@ -75,3 +77,17 @@ def test_a_migration_that_goes_well_asks_nova_nothing(world: World, here: Host,
     order = world.migrate(guest, here, there)
     assert here.entry(order.uuid).outcome is Outcome.COMPLETED
     assert [api.asked for api in apis] == [[], []]
+
+
+def test_the_last_step_that_mends_a_wrong_record_reaches_the_operator(
+        world: World, here: Host, there: Host) -> None:
+    """Reasons travel whole, also to the command on another host."""
+    guest = world.boot(here)
+    _nova_says(here, NovaRecord(guest, "node01", "active", None, "error, node01 to node02"))
+    order = world.migrate(guest, here, there, how="post error")
+    reason = here.entry(order.uuid).reason
+    assert reason.endswith("nova-manage placement audit shows what else is still booked")
+    page = history.History(here.name, here.alive.journal).page(
+        contract.HistoryRequest(migration=order.uuid, records=True))
+    (entry,) = contract.HistoryReply.from_wire(page.to_wire()).entries
+    assert entry.reason == reason
