@@ -20,7 +20,7 @@ def _nova_says(host: Host, *known: NovaRecord) -> fakes.NovaApi:
 
 @pytest.fixture
 def world(make_world: MakeWorld) -> World:
-    return make_world("nova", nova_cleanup_grace=60)
+    return make_world("nova", nova_cleanup_grace=60, unresolved_retry_max=2)
 
 
 def test_a_wrong_record_leaves_the_source_unresolved_until_the_guest_is_moved_back(
