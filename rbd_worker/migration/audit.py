@@ -212,11 +212,15 @@ class Audit:
 
 def _tell(finding: payloads.Finding) -> None:
     """One line in the log for each finding."""
-    what = {"kept": "kept", "leftover": "a leftover",
-            "trashed": "a leftover, in the trash as"}[finding.verdict]
-    where = f" (the guest is on {finding.holder})" if finding.holder else ""
-    LOG.log(logging.DEBUG if finding.verdict == "kept" else logging.INFO,
-            "[instance: %s] audit: %s%s %s", finding.instance, what, where, finding.reason)
+    match finding.verdict:
+        case "trashed":
+            LOG.info("[instance: %s] audit: a leftover, the guest runs on %s; it is in the trash "
+                     "as %s", finding.instance, finding.holder, finding.reason)
+        case "leftover":
+            LOG.info("[instance: %s] audit: a leftover, the guest runs on %s; it was not to be "
+                     "removed", finding.instance, finding.holder)
+        case _:
+            LOG.debug("[instance: %s] audit: kept: %s", finding.instance, finding.reason)
 
 
 def _told(entry: Entry) -> str:
