@@ -237,11 +237,12 @@ def test_a_move_that_ends_by_itself_is_followed_to_its_end(pair: Pair, busy: lab
 def test_a_qemu_killed_at_the_destination_during_post_copy_strands_the_guest(
         pair: Pair, busy: labs.Guest) -> None:
     _with_directory(pair, busy)
-    source = pair.at("node1", live_migration_permit_post_copy=True, live_migration_bandwidth=1)
+    source = pair.at("node1", live_migration_permit_post_copy=True, **SLOW)
     moving = Moving(source, busy, pair.order())
     moving.wait_sent(1 << 20)
+    pair.lab.host("node1").virsh("migrate-setspeed", "--postcopy", busy.uuid, "1")
     source.force_complete(busy.uuid)
-    pair.lab.host("node1").virsh("migrate-setspeed", "--postcopy", busy.uuid, "1", check=False)
+    _wait_post_copy(pair, busy)
     there = pair.lab.host("node2")
     there.kill9(busy.qemu_pid(there))
     moving.end()
@@ -362,3 +363,10 @@ def test_a_silent_libvirtd_is_unavailable_in_time_and_answers_again(
 
 def _with_directory(pair: Pair, guest: labs.Guest) -> None:
     guest.directory(pair.lab.host("node2")).mkdir()
+
+
+def _wait_post_copy(pair: Pair, guest: labs.Guest, seconds: float = 15.0) -> None:
+    """Return once the guest runs at the destination, with memory that is still at the source."""
+    deadline = time.monotonic() + seconds
+    while "post-copy" not in pair.lab.host("node1").virsh("domstate", "--reason", guest.uuid):
+        assert time.monotonic() < deadline, "post-copy has not begun"
