@@ -26,6 +26,7 @@ setuptools.setup(
         "oslo.config>=9.4",
         "oslo.log>=6",
         "oslo.messaging>=14.9",
+        "oslo.privsep>=3.4",
         # names eventlet itself, which must not be there: see constraints.txt
         "oslo.service[threading]>=4.2",
         "rich>=13",

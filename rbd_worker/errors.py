@@ -147,6 +147,13 @@ class AccessDenied(Permanent):
     remedy = "The worker must own instances_path or run with the capabilities its unit lists"
 
 
+class CapabilitiesKept(Permanent):
+    """Giving them up did not work; such a process may not listen to anybody."""
+
+    msg = "this process could not give up its capabilities ({kept})"
+    remedy = "Start it as etc/rbd-worker.service does, or as a user without any"
+
+
 class FileSystemUnfit(Permanent):
     msg = "{path}: this file system cannot {wish}"
     remedy = "Keep instances_path on a local file system such as ext4, XFS or Btrfs"

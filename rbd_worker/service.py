@@ -18,6 +18,7 @@ from oslo_config import cfg
 from oslo_log import log as oslo_log
 
 from rbd_worker import conf, errors, systemd
+from rbd_worker.host import separation
 from rbd_worker.version import VERSION
 
 LOG = logging.getLogger(__name__)
@@ -72,7 +73,14 @@ def main(arguments: ty.Sequence[str] | None = None) -> int:
     except errors.Error as e:  # before there is a log
         print(f"rbd-worker: {e.sentence}", file=sys.stderr)
         return 1
+    try:
+        separated = separation.separate(None if settings.is_idle else settings.instances_path)
+    except errors.Error as e:
+        print(f"rbd-worker: {e.sentence}", file=sys.stderr)
+        return 1
+    # afterwards only, so that the other process neither holds the log nor has a level of its own
     oslo_log.setup(cfg.CONF, "rbd-worker", VERSION)
+    separated.tell()
     try:
         stopped = _stop_on_signals()
         if settings.is_idle:

@@ -19,6 +19,7 @@ import rpcapi
 from rbd_worker import conf, errors, periodic, vitals
 from rbd_worker.host import (
     clock_guard,
+    deputy,
     evidence,
     instances,
     mounted,
@@ -232,6 +233,8 @@ class Worker:
 
         A broker, libvirt or Ceph that is away is none: the worker waits for them.
         """
+        if deputy.is_lost():
+            return "the process for privileged file work has ended"
         missing = vitals.missing_threads(_VITAL_THREADS)
         if missing:
             return f"the thread {missing[0]} has ended"

@@ -55,10 +55,10 @@ class Area:
             try:
                 fd = syscalls.ensure_directory(name, parent)
             except NotADirectoryError:  # a file of an earlier listing
-                os.unlink(name, dir_fd=parent)
+                syscalls.unlink(name, parent)
                 fd = syscalls.ensure_directory(name, parent)
             with syscalls.held(fd):
-                os.fchmod(fd, 0o700)
+                syscalls.set_own(fd)
 
     @contextlib.contextmanager
     def part(self) -> ty.Iterator[int]:
@@ -77,7 +77,7 @@ class Area:
         with syscalls.parent_of(path, self.root_of(path)) as (parent, name):
             with contextlib.suppress(NotADirectoryError):  # not there, or a file as expected
                 removal.remove_tree(name, parent)
-            os.rename(_PART, name, src_dir_fd=self.top, dst_dir_fd=parent)
+            syscalls.rename(_PART, self.top, name, parent)
 
     def keep_part_as(self, name: str) -> None:
         """The part becomes a record or another file of the area itself."""
@@ -88,7 +88,7 @@ class Area:
         with (contextlib.suppress(FileNotFoundError),
               syscalls.parent_of(path, self.root_of(path)) as (parent, name)):
             try:
-                os.unlink(name, dir_fd=parent)
+                syscalls.unlink(name, parent)
             except (IsADirectoryError, PermissionError):
                 removal.remove_tree(name, parent)
 
@@ -127,13 +127,13 @@ class Area:
 def _below(fd: int, prefix: str = "") -> ty.Iterator[str]:
     for name in sorted(os.listdir(fd)):
         yield prefix + name
-        if stat.S_ISDIR(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode):
+        if stat.S_ISDIR(syscalls.status(name, fd).st_mode):
             with syscalls.held(syscalls.open_directory(name, fd)) as inner:
                 yield from _below(inner, f"{prefix}{name}/")
 
 
 def _sync_one(path: str, root: int) -> None:
     with syscalls.parent_of(path, root) as (parent, name):
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-        with syscalls.held(os.open(name, flags, dir_fd=parent)) as fd:
+        fd = syscalls.open_regular(name, parent)
+        with syscalls.held(syscalls.open_directory(name, parent) if fd is None else fd) as fd:
             os.fsync(fd)

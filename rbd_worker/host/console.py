@@ -98,7 +98,7 @@ def _next_free(directory: PinnedDirectory) -> int:
 def _size_of_rotated(directory: PinnedDirectory) -> int:
     total = 0
     for name in _rotated(directory):
-        status = os.stat(name, dir_fd=directory.fd, follow_symlinks=False)
+        status = syscalls.status(name, directory.fd)
         total += status.st_size if stat.S_ISREG(status.st_mode) else 0
     return total
 
@@ -179,10 +179,8 @@ def _opened(log: _Log, area: Area) -> int:
 
 def _copy_owner(fd: int, part: int) -> None:
     status = os.fstat(fd)
-    if (status.st_uid, status.st_gid) != (os.geteuid(), os.getegid()):
-        os.fchown(part, status.st_uid, status.st_gid)
-    os.fchmod(part, stat.S_IMODE(status.st_mode))
-    os.utime(part, ns=(status.st_mtime_ns, status.st_mtime_ns))
+    syscalls.set_attributes(part, status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode),
+                            status.st_mtime_ns)
 
 
 def _read_plan(area: Area) -> _Plan:

@@ -115,7 +115,7 @@ class _Scanner:
         return names
 
     def _look(self, fd: int, name: str, path: str, device: int) -> None:
-        status = os.stat(name, dir_fd=fd, follow_symlinks=False)
+        status = syscalls.status(name, fd)
         if stat.S_ISDIR(status.st_mode):
             self._enter(fd, name, path, device)
             return

@@ -50,7 +50,7 @@ def _owner(directories: instances.Instances, base: int) -> tuple[int, int]:
     found: collections.Counter[tuple[int, int]] = collections.Counter()
     for name in directories.names()[:_SAMPLE]:
         with contextlib.suppress(FileNotFoundError):
-            status = os.stat(name, dir_fd=base, follow_symlinks=False)
+            status = syscalls.status(name, base)
             if stat.S_ISDIR(status.st_mode):
                 found[status.st_uid, status.st_gid] += 1
     if found:
@@ -60,11 +60,10 @@ def _owner(directories: instances.Instances, base: int) -> tuple[int, int]:
 
 
 def _give(fd: int, owner: tuple[int, int]) -> None:
-    status = os.fstat(fd)
-    if (status.st_uid, status.st_gid) != owner:
-        try:
-            os.fchown(fd, *owner)
-        except PermissionError:
-            LOG.warning("%s keeps this worker's owner: it may not be given to %d:%d",
-                        syscalls.name_of(fd), *owner)
-    os.fchmod(fd, MODE)
+    try:
+        syscalls.set_attributes(fd, *owner, MODE)
+    except PermissionError:
+        if stat.S_IMODE(os.fstat(fd).st_mode) != MODE:
+            raise
+        LOG.warning("%s keeps this worker's owner: it may not be given to %d:%d",
+                    syscalls.name_of(fd), *owner)

@@ -49,19 +49,12 @@ class Owners:
         """
         uid = self._number("user", entry.owner, entry.uid)
         gid = self._number("group", entry.group, entry.gid)
-        status = os.fstat(fd)
-        if (status.st_uid, status.st_gid) != (uid, gid):
-            self._change_owner(fd, uid, gid)
         mode = entry.mode & (0o777 if entry.kind == "file" else 0o3777)
-        if stat.S_IMODE(os.fstat(fd).st_mode) != mode:
-            os.fchmod(fd, mode)
-        if entry.mtime_ns:
-            os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
-
-    def _change_owner(self, fd: int, uid: int, gid: int) -> None:
         try:
-            os.fchown(fd, uid, gid)
+            syscalls.set_attributes(fd, uid, gid, mode, entry.mtime_ns)
         except PermissionError:
+            if stat.S_IMODE(os.fstat(fd).st_mode) != mode:
+                raise
             if not self._has_warned:
                 LOG.warning("%s keeps this worker's owner: it may not be given to %d:%d",
                             syscalls.name_of(fd), uid, gid)

@@ -134,8 +134,8 @@ class Placer:
             if self._digest(staged, staged_parent) != judged:
                 syscalls.exchange(staged, staged_parent, name, parent)
                 return ""
-            os.rename(staged, f"replaced.{secrets.token_hex(4)}", src_dir_fd=staged_parent,
-                      dst_dir_fd=self._area.top)
+            syscalls.rename(staged, staged_parent, f"replaced.{secrets.token_hex(4)}",
+                            self._area.top)
         return self._digest(name, parent) or ""
 
     @contextlib.contextmanager

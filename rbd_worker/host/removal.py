@@ -31,7 +31,7 @@ def remove_tree(name: str, dir_fd: int) -> bool:
             with syscalls.held(_open_for_removal(child, top)) as fd:
                 inner += _emptied(fd, top, numbers)
             os.rmdir(child, dir_fd=top)
-    os.rmdir(name, dir_fd=dir_fd)
+    syscalls.rmdir(name, dir_fd)
     return True
 
 
@@ -68,4 +68,4 @@ def _make_writable(name: str, dir_fd: int) -> None:
     flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
     with (syscalls.held(os.open(name, flags, dir_fd=dir_fd)) as seen,
           contextlib.suppress(PermissionError)):
-        os.chmod(f"/proc/self/fd/{seen}", 0o700)
+        syscalls.set_own(seen)

@@ -151,7 +151,7 @@ class Staging:
 
 def _receive(area: Area, receiver: Receiver, entries: tuple[FileEntry, ...]) -> None:
     directories = [entry for entry in entries if entry.kind == "directory"]
-    os.fchmod(area.tree, 0o700)  # an attempt to promote may have given it another mode
+    syscalls.set_own(area.tree)  # an attempt to promote may have given it another mode
     for entry in directories:
         area.ensure_directory(entry.path)
     for entry in entries:

@@ -6,7 +6,8 @@ descriptor is inherited, and nothing but a regular file or a directory is ever
 opened for reading: what a name stands for is looked at through an ``O_PATH``
 descriptor, which has no side effects on devices and fifos, and exactly that
 object is then opened.  Renames that may not replace anything say so to the
-kernel.
+kernel.  What this process has no right to is tried again by the deputy, in
+the same way.
 """
 
 import contextlib
@@ -17,9 +18,11 @@ import stat
 import typing as ty
 
 from rbd_worker import errors
+from rbd_worker.host import deputy
 
-_NOREPLACE = 1
-_EXCHANGE = 2
+#: Flags of renameat2(2).
+NOREPLACE = 1
+EXCHANGE = 2
 #: What the kernel says where a file system does not know a rename flag.
 _UNSUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 
@@ -76,6 +79,7 @@ def held(descriptor: int) -> ty.Iterator[int]:
         os.close(descriptor)
 
 
+@deputy.asked_when_refused(deputy.open_directory)
 def open_directory(name: str, dir_fd: int) -> int:
     """Open a directory for listing; OSError (ELOOP, ENOTDIR) for anything else."""
     return os.open(name, _DIRECTORY, dir_fd=dir_fd)
@@ -88,6 +92,7 @@ def ensure_directory(name: str, dir_fd: int, mode: int = 0o700) -> int:
     return open_directory(name, dir_fd)
 
 
+@deputy.asked_when_refused(deputy.open_regular)
 def open_regular(name: str, dir_fd: int) -> int | None:
     """Open a regular file for reading; None where ``name`` is something else."""
     with held(os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)) as seen:
@@ -130,13 +135,58 @@ def open_below(path: str, root: int) -> int | None:
         raise
 
 
+@deputy.asked_when_refused(deputy.status)
+def status(name: str, dir_fd: int) -> os.stat_result:
+    """What stands under ``name``, links not followed."""
+    return os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
+
+
 def identity(name: str, dir_fd: int) -> Identity | None:
     """What stands under ``name``, links not followed; None for nothing."""
     try:
-        status = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
+        found = status(name, dir_fd)
     except FileNotFoundError:
         return None
-    return status.st_dev, status.st_ino
+    return found.st_dev, found.st_ino
+
+
+@deputy.asked_when_refused(deputy.set_attributes)
+def set_attributes(fd: int, uid: int, gid: int, mode: int, mtime_ns: int = 0) -> None:
+    """Give an open file or directory its mode, its time and, last, its owner.
+
+    In this order, since only the owner may set the first two.
+
+    :param mtime_ns: nanoseconds since the epoch; 0 leaves it.
+    """
+    before = os.fstat(fd)
+    if stat.S_IMODE(before.st_mode) != mode:
+        os.fchmod(fd, mode)
+    if mtime_ns and before.st_mtime_ns != mtime_ns:
+        os.utime(fd, ns=(mtime_ns, mtime_ns))
+    if (before.st_uid, before.st_gid) != (uid, gid):
+        os.fchown(fd, uid, gid)
+
+
+@deputy.asked_when_refused(deputy.set_own)
+def set_own(directory: int) -> None:
+    """This process can change a directory of its own area, whoever had it; ``O_PATH`` will do."""
+    os.chmod(f"/proc/self/fd/{directory}", 0o700)
+
+
+@deputy.asked_when_refused(deputy.unlink)
+def unlink(name: str, dir_fd: int) -> None:
+    os.unlink(name, dir_fd=dir_fd)
+
+
+@deputy.asked_when_refused(deputy.rmdir)
+def rmdir(name: str, dir_fd: int) -> None:
+    os.rmdir(name, dir_fd=dir_fd)
+
+
+@deputy.asked_when_refused(deputy.rename)
+def rename(name: str, dir_fd: int, new_name: str, new_dir_fd: int) -> None:
+    """Rename; what stands under the new name is replaced."""
+    os.rename(name, new_name, src_dir_fd=dir_fd, dst_dir_fd=new_dir_fd)
 
 
 def rename_noreplace(name: str, dir_fd: int, new_name: str, new_dir_fd: int) -> None:
@@ -145,7 +195,7 @@ def rename_noreplace(name: str, dir_fd: int, new_name: str, new_dir_fd: int) -> 
     :raises FileExistsError: something does; nothing was done.
     :raises errors.FileSystemUnfit: this file system cannot promise it.
     """
-    _renameat2(name, dir_fd, new_name, new_dir_fd, _NOREPLACE)
+    _rename_if(name, dir_fd, new_name, new_dir_fd, NOREPLACE)
 
 
 def exchange(name: str, dir_fd: int, new_name: str, new_dir_fd: int) -> None:
@@ -153,7 +203,7 @@ def exchange(name: str, dir_fd: int, new_name: str, new_dir_fd: int) -> None:
 
     :raises errors.FileSystemUnfit: this file system cannot.
     """
-    _renameat2(name, dir_fd, new_name, new_dir_fd, _EXCHANGE)
+    _rename_if(name, dir_fd, new_name, new_dir_fd, EXCHANGE)
 
 
 def move_file_noreplace(name: str, dir_fd: int, new_name: str, new_dir_fd: int) -> None:
@@ -177,14 +227,26 @@ def move_directory(name: str, dir_fd: int, new_name: str, new_dir_fd: int) -> No
         os.rename(name, new_name, src_dir_fd=dir_fd, dst_dir_fd=new_dir_fd)
 
 
+def _rename_if(name: str, dir_fd: int, new_name: str, new_dir_fd: int, flags: int) -> None:
+    try:
+        _renameat2(name, dir_fd, new_name, new_dir_fd, flags)
+    except OSError as e:
+        if e.errno not in _UNSUPPORTED:
+            raise
+        wish = "rename without replacing" if flags == NOREPLACE else "exchange two names"
+        raise errors.FileSystemUnfit(path=printable(new_name), wish=wish) from e
+
+
+@deputy.asked_when_refused(deputy.renameat2)
 def _renameat2(name: str, dir_fd: int, new_name: str, new_dir_fd: int, flags: int) -> None:
+    rename_as_it_is(name, dir_fd, new_name, new_dir_fd, flags)
+
+
+def rename_as_it_is(name: str, dir_fd: int, new_name: str, new_dir_fd: int, flags: int) -> None:
+    """renameat2(2); OSError with what the kernel says, EINVAL or ENOSYS for unknown flags."""
     call = getattr(_libc, "renameat2", None)
-    code = errno.ENOSYS
-    if call is not None:
-        if call(dir_fd, os.fsencode(name), new_dir_fd, os.fsencode(new_name), flags) == 0:
-            return
+    if call is None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS), new_name)
+    if call(dir_fd, os.fsencode(name), new_dir_fd, os.fsencode(new_name), flags) != 0:
         code = ctypes.get_errno()
-    if code in _UNSUPPORTED:
-        wish = "rename without replacing" if flags == _NOREPLACE else "exchange two names"
-        raise errors.FileSystemUnfit(path=printable(new_name), wish=wish)
-    raise OSError(code, os.strerror(code), new_name)
+        raise OSError(code, os.strerror(code), new_name)

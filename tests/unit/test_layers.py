@@ -37,6 +37,7 @@ HOMES: dict[str, tuple[str, ...]] = {
                        "rbd_worker.triggers.control_endpoint",
                        "rbd_worker.triggers.history_endpoint",
                        "rbd_worker.triggers.broker", "rbd_worker.worker"),
+    "oslo_privsep": ("rbd_worker.host.privileged", "rbd_worker.host.separation"),
     "oslo_service": ("rpcapi",),
     "libvirt": ("rbd_worker.host.", "rbd_worker.triggers.domain_events"),
     "rados": ("rbd_worker.host.rbd",),
