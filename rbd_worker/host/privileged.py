@@ -39,7 +39,7 @@ NAMES = tuple(capability.name for capability in CAPABILITIES)
 GROUP = "rbd_worker_privileged"
 #: Seconds for one call: a system call or two on files, which only a file system that
 #: hangs makes slow.
-_SECONDS = 60.0
+_SECONDS = 20.0
 _MOVES = (0, syscalls.NOREPLACE, syscalls.EXCHANGE)
 _STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _MAX_ID = 0xFFFFFFFE  # the one above it means "as it is"
@@ -53,6 +53,25 @@ class _Inside(ty.NamedTuple):
     outer: passage.Passage
 
 
+class _PrivsepChannel(daemon.ForkingClientChannel):
+    """oslo.privsep's, which waits for ever where the other process dies before it answers.
+
+    The kernel then says "connection reset" instead of "end".
+    """
+
+    def _reader_main(self, reader: comm.Deserializer) -> None:
+        super()._reader_main(ty.cast(comm.Deserializer, _until_the_end(reader)))
+
+    def exchange_ping(self) -> None:
+        if self.send_recv((comm.Message.PING.value,), _SECONDS)[0] != comm.Message.PONG:
+            raise daemon.FailedToDropPrivileges("it does not answer")
+
+
+def _until_the_end(reader: comm.Deserializer) -> ty.Iterator[ty.Any]:
+    with contextlib.suppress(ConnectionResetError):
+        yield from reader
+
+
 class _Context(priv_context.PrivContext):
     """Begun by a fork once; never again, and never by way of sudo."""
 
@@ -61,7 +80,7 @@ class _Context(priv_context.PrivContext):
     def start(self, method: priv_context.Method = priv_context.Method.ROOTWRAP) -> None:
         if method is not priv_context.Method.FORK:
             raise daemon.FailedToDropPrivileges("it has ended")
-        super().start(method)
+        self.channel = _PrivsepChannel(self)
 
 
 context = _Context("rbd_worker.host.privileged", cfg_section=GROUP, capabilities=CAPABILITIES,
@@ -261,6 +280,8 @@ def fork(instances_path: str) -> Channel:
         with _translated():
             context.start(priv_context.Method.FORK)
             channel.pid = ready()
+    except OSError as e:  # no more processes, say
+        raise deputy.Gone(e.strerror) from e
     finally:
         if os.getpid() != parent:  # what failed to start over there may not go on as a worker
             os._exit(1)
