@@ -82,13 +82,16 @@ class Worker:
         return int(line.split()[1]) / 1024
 
 
-def service(host: Host) -> Service:
-    return Service(host, "rbd-worker", (program("rbd-worker"), *CONFIG_FILES))
+def service(host: Host, prefix: collections.abc.Sequence[str] = ()) -> Service:
+    return Service(host, "rbd-worker", (*prefix, program("rbd-worker"), *CONFIG_FILES))
 
 
-def start(host: Host) -> Worker:
-    """Start the worker as an init system would; it is not waited for."""
-    one = service(host)
+def start(host: Host, prefix: collections.abc.Sequence[str] = ()) -> Worker:
+    """Start the worker as an init system would; it is not waited for.
+
+    :param prefix: a command that executes it with other rights.
+    """
+    one = service(host, prefix)
     began = one.log.stat().st_size if one.log.exists() else 0
     one.start()
     return Worker(one, began)

@@ -18,11 +18,12 @@ import yaml
 from oslo_config import cfg
 
 from rbd_worker import conf
+from rbd_worker.host import privileged
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 ETC = ROOT / "etc"
 INSTANCE = "a05482ec-d71a-48c7-bf99-94d829b20aef"
-CAPABILITIES = {"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER"}
+CAPABILITIES = {each.name for each in privileged.CAPABILITIES}
 
 
 def _needs(program: str) -> pytest.MarkDecorator:
@@ -45,12 +46,13 @@ def test_the_unit_hears_from_the_worker_and_watches_it() -> None:
     assert int(unit["WatchdogSec"]) >= 30, "a busy host is not a dead worker"
 
 
-def test_the_unit_gives_three_capabilities_and_no_way_to_more() -> None:
+def test_the_unit_gives_what_file_work_needs_and_no_way_to_more() -> None:
     unit = _unit()
     assert unit["User"] == "nova"
     assert set(unit["AmbientCapabilities"].split()) == CAPABILITIES
     assert set(unit["CapabilityBoundingSet"].split()) == CAPABILITIES
     assert unit["NoNewPrivileges"] == "yes"
+    assert unit["KillMode"] == "mixed", "the process with privileges works until the other's end"
 
 
 def test_under_devstack_the_worker_has_the_rights_of_the_unit() -> None:
