@@ -241,6 +241,22 @@ def test_a_directory_that_is_gone_holds_nothing(host: Host, directory: pathlib.P
     assert as_worker(host, asked)
 
 
+def test_what_has_lost_its_name_is_not_taken_for_another_file(host: Host, area: pathlib.Path,
+                                                              ) -> None:
+    def asked() -> bool:
+        with syscalls.held(os.open(area / "mine", os.O_CREAT | os.O_RDWR, 0o600)) as fd:
+            (area / "mine").unlink()
+            (area / "copy").rename(area / "mine (deleted)")  # as the kernel calls it now
+            try:
+                channel().ask("ensure_attributes", [fd], 7, 7, 0o666, 0)
+            except PermissionError:
+                return True
+        return False
+
+    assert as_worker(host, asked)
+    assert (area / "mine (deleted)").stat().st_uid == 0
+
+
 @pytest.mark.parametrize("name", [
     "os.system", "os.getpid", "subprocess.check_output", "builtins.exec",
     "rbd_worker.host.beneath.Base", "rbd_worker.host.privileged.fork",
