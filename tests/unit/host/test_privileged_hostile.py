@@ -2,6 +2,7 @@
 """The process with privileges is asked by a worker that an attacker has taken over."""
 
 import contextlib
+import logging
 import os
 import pathlib
 import resource
@@ -369,6 +370,16 @@ def test_calls_from_many_threads_get_each_their_own_file(host: Host, directory: 
         return wrong
 
     assert as_worker(host, read) == []
+
+
+def test_what_was_refused_is_in_the_workers_log(host: Host, outside: pathlib.Path) -> None:
+    def logged() -> str:
+        log = host.path / "log"
+        logging.getLogger().addHandler(logging.FileHandler(log))
+        refusal("open_regular", "shadow", at=[outside])
+        return log.read_text()
+
+    assert f"refused: {outside} is not below {host.path}" in as_worker(host, logged)
 
 
 def test_the_worker_cannot_look_into_the_other_process(host: Host) -> None:
