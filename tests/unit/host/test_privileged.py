@@ -221,7 +221,9 @@ def test_a_worker_that_dies_over_there_does_not_become_a_second_worker(host: Hos
             [], [], []))
         return separation.separate(str(host.path))
 
+    began = time.monotonic()
     assert "did not start" in in_child(separated).sentence
+    assert time.monotonic() - began < 15, "it waited for an answer of the dead"
 
 
 def test_root_keeps_what_it_has(host: Host) -> None:
