@@ -163,9 +163,22 @@ def private_directory(name: str, dir_fd: int, label: str) -> int:
     """
     with syscalls.translated(label):
         fd = syscalls.ensure_directory(name, dir_fd)
+        give_to_worker(fd, dir_fd)
     status = os.fstat(fd)
-    if status.st_uid == os.geteuid() and not stat.S_IMODE(status.st_mode) & 0o022:
+    if status.st_uid in _worker_users(dir_fd) and not stat.S_IMODE(status.st_mode) & 0o022:
         return fd
     os.close(fd)
     raise errors.UnsafeDirectory(
         path=label, reason=f"it must belong to user {os.geteuid()} and be writable by no other")
+
+
+def give_to_worker(fd: int, dir_fd: int) -> None:
+    """What an operator makes as root belongs to the worker's user, as what is around it does."""
+    around = os.fstat(dir_fd)
+    if os.geteuid() == 0 != around.st_uid and os.fstat(fd).st_uid == 0:
+        os.fchown(fd, around.st_uid, around.st_gid)
+
+
+def _worker_users(dir_fd: int) -> set[int]:
+    """As whom the worker may run: as this process, or, for root, as the directory's owner."""
+    return {os.geteuid()} | ({os.fstat(dir_fd).st_uid} if os.geteuid() == 0 else set())

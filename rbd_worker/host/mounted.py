@@ -17,7 +17,7 @@ import typing as ty
 
 from rbd_worker import errors
 from rbd_worker.host import sparse, syscalls
-from rbd_worker.host.instances import OWN, Instances, private_directory
+from rbd_worker.host.instances import OWN, Instances, give_to_worker, private_directory
 
 LOG = logging.getLogger(__name__)
 
@@ -94,6 +94,7 @@ def _laid(base: int, path: str, host: str, path_id: str) -> str:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(new, dir_fd=hosts)
         with syscalls.held(syscalls.create_file(new, hosts)) as fd:
+            give_to_worker(fd, hosts)
             sparse.write_all(fd, path_id.encode(), 0)
             os.fsync(fd)
         os.rename(new, host, src_dir_fd=hosts, dst_dir_fd=hosts)

@@ -127,6 +127,22 @@ def test_an_area_of_another_user_is_refused(host: Host) -> None:
 
 
 @needs_root
+def test_what_an_operator_makes_as_root_belongs_to_the_workers_user(host: Host) -> None:
+    os.chown(host.path, 4242, 4243)
+    os.close(host.directories.area("trash"))
+    for made in (host.path / ".rbd-worker", host.path / ".rbd-worker/trash"):
+        assert (made.stat().st_uid, made.stat().st_gid) == (4242, 4243)
+
+
+@needs_root
+def test_root_may_look_into_the_area_of_the_workers_user(host: Host) -> None:
+    os.close(host.directories.area("trash"))
+    for path in (host.path, host.path / ".rbd-worker", host.path / ".rbd-worker/trash"):
+        os.chown(path, 4242, 4242)
+    os.close(host.directories.area("trash"))
+
+
+@needs_root
 def test_a_directory_without_permission_says_so() -> None:
     with world_readable() as path:
         host = Host(path / "instances")
