@@ -145,7 +145,7 @@ def _parsed(data: bytes) -> Answer:
     verdict, _, text = line.partition(b" ")
     if newline and verdict in (b"pass", b"refuse") and not rest:
         return Answer(verdict.decode(), text)
-    if newline and verdict == b"xml" and text.isdigit() and 0 < int(text) == len(rest):
+    if newline and verdict == b"xml" and rest and text == b"%d" % len(rest):
         return Answer("xml", rest)
     raise Unanswered("the answer is not complete")
 

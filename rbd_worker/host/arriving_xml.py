@@ -22,6 +22,8 @@ _NOVA = re.compile(r"http://openstack\.org/xmlns/libvirt/nova/[\w.]+ instance")
 _DISK = ("domain", "devices", "disk")
 _PLAIN = re.compile(r"[A-Za-z0-9.:_-]+")
 _BLANK = re.compile(rb"\s*")
+#: Bytes before an element that are looked at for its indentation.
+_MAX_INDENTATION = 256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,18 +81,20 @@ def with_monitors(xml: bytes, disks: ty.Iterable[RbdDisk],
     """``xml`` with other monitors in these disks; a disk whose list is odd stays as it is."""
     if not all(_PLAIN.fullmatch(host) for host, _ in monitors):
         return xml
-    for disk in sorted(disks, key=lambda each: each.hosts[0].begin, reverse=True):
+    lines = [f"<host name='{host}' port='{port}'/>".encode() for host, port in monitors]
+    pieces, done = [], 0  # joined once: thousands of disks must not copy the whole each time
+    for disk in sorted(disks, key=lambda each: each.hosts[0].begin):
         between = zip(disk.hosts, disk.hosts[1:], strict=False)
         if all(_BLANK.fullmatch(xml, one.end, other.begin) for one, other in between):
             begin, end = disk.hosts[0].begin, disk.hosts[-1].end
-            lines = [f"<host name='{host}' port='{port}'/>".encode() for host, port in monitors]
-            xml = xml[:begin] + _indentation(xml, begin).join(lines) + xml[end:]
-    return xml
+            pieces += [xml[done:begin], _indentation(xml, begin).join(lines)]
+            done = end
+    return b"".join([*pieces, xml[done:]])
 
 
 def _indentation(xml: bytes, begin: int) -> bytes:
     """What stands between the line before ``begin`` and ``begin``, the end of line included."""
-    line = xml.rfind(b"\n", 0, begin)
+    line = xml.rfind(b"\n", max(0, begin - _MAX_INDENTATION), begin)
     blank = xml[max(line, 0):begin]
     return blank if line >= 0 and not blank.strip() else b""
 
@@ -202,7 +206,7 @@ class _Reader:
     def _end_host(self, attributes: dict[str, str], begin: int) -> None:
         """expat stands behind an empty element, and before the end tag of another one."""
         end = self._parser.CurrentByteIndex
-        if self._xml[end:end + 2] == b"</":
+        if self._xml.startswith(b"</host", end):  # behind an empty one stands </source at most
             end = self._xml.index(b">", end) + 1
         self._disk.hosts.append(HostElement(
             attributes.get("name", ""), attributes.get("port", ""),

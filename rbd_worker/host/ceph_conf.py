@@ -129,6 +129,8 @@ def _addresses(value: str) -> tuple[Monitor, ...]:
         of_host = ports.setdefault(address(match["six"] or match["name"]), {})
         if match["port"]:
             of_host.setdefault(match["kind"] or "v1", int(match["port"]))
+    if not all(0 < port < 1 << 16 for found in ports.values() for port in found.values()):
+        return ()
     return tuple(Monitor(host, _preferred(found), frozenset(found.values()))
                  for host, found in ports.items())
 

@@ -12,6 +12,8 @@ from rbd_worker.model import RbdImage
 
 #: Pool that librbd takes where a name has none.
 DEFAULT_POOL = "rbd"
+#: libvirt's unsigned long long; ``isdigit`` would take digits that ``int`` does not.
+_NUMBER = re.compile(r"\s*[0-9]{1,20}\s*")
 
 
 def rbd_images(xml: str) -> tuple[RbdImage, ...]:
@@ -37,7 +39,7 @@ def host_uuid(capabilities: str) -> str:
 def memory_bytes(xml: str) -> int:
     """The memory a guest may have at most, in bytes; 0 where the XML does not say."""
     element = _parsed(xml).find("./memory")
-    if element is None or not (element.text or "").strip().isdigit():
+    if element is None or not _NUMBER.fullmatch(element.text or ""):
         return 0
     return int(element.text or 0) * _UNITS.get(element.get("unit", "KiB"), 1024)
 

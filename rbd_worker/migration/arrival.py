@@ -14,6 +14,7 @@ it about any guest.
 
 import dataclasses
 import logging
+import re
 import typing as ty
 
 from rbd_worker import conf, errors
@@ -26,6 +27,9 @@ from rbd_worker.model import Role
 LOG = logging.getLogger(__name__)
 
 T = ty.TypeVar("T")
+
+#: ``isdigit`` would take digits that ``int`` does not, and thousands of them.
+_PORT = re.compile(r"[0-9]{1,5}")
 
 #: Notes of the open entry.  The first is written before the directory is made, so
 #: that after a kill in between its maker is known.
@@ -188,7 +192,7 @@ class Arrivals:
         unresolved = [m for m in monitors if not m.is_address and m.host not in names]
 
         def is_known(name: str, port: str) -> bool:
-            number = int(port) if port.isdigit() else None
+            number = int(port) if _PORT.fullmatch(port) else None
             host = ceph_conf.address(name)
             return any(m.is_at(name, number) or host in names.get(m.host, ())
                        for m in monitors)
