@@ -15,6 +15,9 @@ translate foreign exceptions at their edge; inside there are only these.
 
 import typing as ty
 
+#: Characters of one error's text: enough for any sentence, too few to fill a disk.
+_MAX_TEXT = 1500
+
 
 class Error(Exception):
     """Base of all errors; ``msg`` is a template filled with keyword data."""
@@ -24,14 +27,23 @@ class Error(Exception):
 
     def __init__(self, **data: ty.Any) -> None:
         self.data = data
-        super().__init__(self.msg.format(**data))
+        super().__init__(_shown(self.msg.format(**data)))
 
     @property
     def sentence(self) -> str:
         """What went wrong and, where known, what to do about it."""
         text = str(self)
-        remedy = self.remedy.format(**self.data)
+        remedy = _shown(self.remedy.format(**self.data))
         return f"{text}. {remedy}" if remedy else text
+
+
+def _shown(text: str) -> str:
+    """One printable line: names of files and words of peers must not forge lines of a log."""
+    if len(text) > _MAX_TEXT:
+        text = text[:_MAX_TEXT] + " [...]"
+    text = " ".join(text.split("\n")) if "\n" in text else text
+    return text if text.isprintable() else "".join(
+        c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 class Transient(Error):
@@ -83,14 +95,19 @@ class BadInstanceUUID(BadInput):
     msg = "{value!r} is not a canonical instance UUID"
 
     def __init__(self, value: object) -> None:
-        super().__init__(value=str(value)[:64])
+        super().__init__(value=_brief(value))
 
 
 class BadHostName(BadInput):
     msg = "{value!r} is not a host name"
 
     def __init__(self, value: object) -> None:
-        super().__init__(value=str(value)[:64])
+        super().__init__(value=_brief(value))
+
+
+def _brief(value: object) -> str:
+    """A list in a list in a list would exhaust the stack where its text is made."""
+    return value[:64] if isinstance(value, str) else f"a value of type {type(value).__name__}"
 
 
 # -- the instance directory --------------------------------------------------
