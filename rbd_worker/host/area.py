@@ -8,13 +8,20 @@ when it starts.  Beside them are small records and, while a file arrives,
 """
 
 import contextlib
+import logging
 import os
 import stat
 import types
 import typing as ty
 
+import msgspec
+
 from rbd_worker.host import removal, sparse, syscalls
 from rbd_worker.host.arrivals import is_console_log
+
+LOG = logging.getLogger(__name__)
+
+R = ty.TypeVar("R")
 
 TREE = "tree"
 _CONSOLE = "console"
@@ -102,12 +109,17 @@ class Area:
             sparse.write_all(fd, content, 0)
             self.keep_part_as(name)
 
-    def read_record(self, name: str) -> bytes | None:
+    def read_record(self, name: str, kind: type[R]) -> R | None:
+        """None where there is none; a power failure may leave one that is none any more."""
         fd = syscalls.open_below(name, self.top)
         if fd is None:
             return None
         with syscalls.held(fd):
-            return os.pread(fd, os.fstat(fd).st_size, 0)
+            try:
+                return msgspec.json.decode(os.pread(fd, os.fstat(fd).st_size, 0), type=kind)
+            except (msgspec.MsgspecError, RecursionError):
+                LOG.warning("%s cannot be read and counts as missing", syscalls.name_of(fd))
+                return None
 
     def sync(self) -> None:
         """Everything in the area is durable."""

@@ -184,8 +184,7 @@ def _copy_owner(fd: int, part: int) -> None:
 
 
 def _read_plan(area: Area) -> _Plan:
-    content = area.read_record(_PLAN)
-    return _Plan(0, (), {}) if content is None else msgspec.json.decode(content, type=_Plan)
+    return area.read_record(_PLAN, _Plan) or _Plan(0, (), {})
 
 
 def _carried_out(plan: _Plan, area: Area, directory: PinnedDirectory) -> _Plan:

@@ -185,12 +185,8 @@ def _write_manifest(area: Area, manifest: _Manifest) -> None:
 
 
 def _manifest(area: Area) -> _Manifest:
-    content = area.read_record(_MANIFEST)
-    if content is None:
-        return _Manifest(walk.EMPTY_ROOT, ())
-    return msgspec.json.decode(content, type=_Manifest)
+    return area.read_record(_MANIFEST, _Manifest) or _Manifest(walk.EMPTY_ROOT, ())
 
 
 def _promoted(area: Area) -> syscalls.Identity | None:
-    content = area.read_record(_PROMOTED)
-    return None if content is None else msgspec.json.decode(content, type=syscalls.Identity)
+    return area.read_record(_PROMOTED, syscalls.Identity)
