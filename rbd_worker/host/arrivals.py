@@ -75,6 +75,14 @@ def unzipped(data: bytes, most: int) -> bytes:
     return content
 
 
+def most_chunks(entry: FileEntry) -> int:
+    """In how many chunks a file may come: a whole piece and a hole by turns, at the worst.
+
+    A peer that advances by single bytes would keep a thread for weeks.
+    """
+    return 2 * (entry.size // fields.CHUNK_BYTES + 1)
+
+
 def content_of(chunk: Chunk, entry: FileEntry, offset: int) -> bytes:
     """The content of a chunk that was asked for at ``offset``.
 

@@ -115,7 +115,11 @@ class Receiver:
     def _pull(self, entry: FileEntry, part: int) -> None:
         offset = 0
         told = time.monotonic()
+        left = arrivals.most_chunks(entry)
         while offset < entry.size:
+            left -= 1
+            if left < 0:
+                raise errors.BadInput(what="the peer's files", reason="a file comes in crumbs")
             chunk = self._fetch(entry, offset)
             content = arrivals.content_of(chunk, entry, offset)
             self._count(sparse.write_sparsely(part, content, offset))
