@@ -142,6 +142,7 @@ class Desk:
     def _opened(self, migration: Migration) -> Task:
         """The task of a migration that is new here, if nothing speaks against it."""
         self._check_free(migration)
+        self._check_source_has_it_open(migration)
         return self._open(migration)
 
     def _open(self, migration: Migration) -> Task:
@@ -150,7 +151,7 @@ class Desk:
         return self._coordinator.adopt(migration)
 
     def _check_source_has_it_open(self, migration: Migration) -> None:
-        """A call alone may not put files into a directory: the source has to know of it."""
+        """A call alone may not put files on this disk: the source has to know of it."""
         there = self._ports.peers.testify(migration.source, migration.instance)
         if not any(e.migration == migration.key and e.role == Role.SOURCE.value and not e.closed
                    for e in there.entries):

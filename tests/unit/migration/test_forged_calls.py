@@ -17,6 +17,7 @@ from rpcapi import payloads
 from tests import world as worlds
 from tests.fakes import Client
 from tests.unit.conftest import MakeWorld
+from tests.unit.host.entries import entry_of
 from tests.world import World
 
 EXECUTORS = ["libvirt", "nova"]
@@ -82,22 +83,35 @@ def test_prepare_does_not_take_a_leftover_whose_holder_knows_nothing(world: Worl
     _sent(lambda: _mallory(world).pre_live_migration(there.name, request))
     world.timeline.pass_time(7200)
     _assert_nothing_was_removed(world, guest, before)
-    entry = there.entry(request.migration)
-    assert not entry.is_open or "no host runs the guest" in entry.reason
+    assert there.entries() == []
 
 
-def test_what_a_forged_prepare_staged_goes_again(world: World) -> None:
-    """The source, asked, has no such migration: the destination lets go by itself."""
+def test_a_prepare_that_the_source_knows_nothing_of_leaves_no_trace(world: World) -> None:
     here, there, _ = world.hosts
     guest = world.boot(here)
     before = _snapshot(world, guest)
-    request = _request(payloads.PrepareRequest, world, guest, here.name, there.name)
+    request = _request(payloads.PrepareRequest, world, guest, here.name, there.name,
+                       entries=(entry_of("disk.info", b"forged"),))
+    answer = _sent(lambda: _mallory(world).pre_live_migration(there.name, request))
+    assert isinstance(answer, peer_errors.PeerRefused)
+    assert "does not have it open" in str(answer)
+    assert there.entries() == []
+    assert there.staged(guest) == []
+    world.timeline.pass_time(7200)
+    _assert_nothing_was_removed(world, guest, before)
+
+
+def test_a_stranger_puts_no_file_beside_a_guest_that_runs(world: World) -> None:
+    """Prepared by a stranger alone, the move would look as if it had ended long ago."""
+    here, there, _ = world.hosts
+    guest = world.boot(there)
+    before = _snapshot(world, guest)
+    request = _request(payloads.PrepareRequest, world, guest, here.name, there.name,
+                       entries=(entry_of("console.log", b"forged\n"), entry_of("disk", b"x")))
     _sent(lambda: _mallory(world).pre_live_migration(there.name, request))
+    there.cast(conductor.rollback_at_destination(world.order(guest, here, there)))
     world.timeline.pass_time(7200)
     assert _snapshot(world, guest) == before
-    entry = there.entry(request.migration)
-    assert entry.outcome is Outcome.FAILED
-    assert there.staged(guest) == []
 
 
 def test_finish_for_a_guest_that_is_not_here_places_nothing(world: World) -> None:
