@@ -117,7 +117,7 @@ class Area:
         with syscalls.held(fd):
             try:
                 return msgspec.json.decode(os.pread(fd, os.fstat(fd).st_size, 0), type=kind)
-            except (msgspec.MsgspecError, RecursionError):
+            except (msgspec.MsgspecError, ValueError, RecursionError):
                 LOG.warning("%s cannot be read and counts as missing", syscalls.name_of(fd))
                 return None
 

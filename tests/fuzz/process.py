@@ -9,12 +9,16 @@ import sys
 
 import atheris
 
+from tests.fuzz import mutate
+
 
 def main(arguments: list[str]) -> None:
     with atheris.instrument_imports(include=["rbd_worker", "rpcapi"]):
         from tests.fuzz import targets
         target = targets.load(arguments[0])
-    atheris.Setup([sys.argv[0], *arguments[2:]], target.one)
+    extra = {"custom_mutator": mutate.JsonMutator(target.words)} \
+        if target.is_json else {}
+    atheris.Setup([sys.argv[0], *arguments[2:]], target.one, **extra)
     atheris.Fuzz()
 
 

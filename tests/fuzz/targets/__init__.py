@@ -19,12 +19,14 @@ class Target:
     :ivar seeds: inputs to begin with, well-formed ones and nasty ones.
     :ivar words: what inputs of this kind are made of.
     :ivar max_len: bytes of the longest input worth trying.
+    :ivar is_json: inputs are JSON, and mutations should mostly keep them so.
     """
 
     one: ty.Callable[[bytes], None]
     seeds: tuple[bytes, ...]
     words: tuple[bytes, ...] = ()
     max_len: int = 4096
+    is_json: bool = False
 
 
 #: Name to the module and the function in it that makes the target.

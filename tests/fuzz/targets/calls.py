@@ -13,6 +13,7 @@ import typing as ty
 import msgspec
 import oslo_messaging
 
+from devstack import conductor
 from rbd_worker.migration import journal_file
 from rpcapi import errors as peer_errors
 from rpcapi import fields, payloads
@@ -20,6 +21,7 @@ from tests import world as worlds
 from tests.fuzz import oracle
 from tests.fuzz.targets import Target, shapes
 
+#: Has a migration open to the host that is called.
 _GUEST = "a05482ec-d71a-48c7-bf99-94d829b20aef"
 #: Runs on the host that is called: nothing of it may be touched.
 _RUNNING = "5fc717eb-8add-4f06-a2a0-5126081deb02"
@@ -42,12 +44,12 @@ _CALLS_PER_WORLD = 500
 
 def payloads_only() -> Target:
     """Every payload: what is taken is within its bounds, and survives another journey."""
-    return Target(_payload, _seeds(_KINDS), shapes.WORDS, 4096)
+    return Target(_payload, _seeds(_KINDS), shapes.WORDS, 4096, is_json=True)
 
 
 def whole() -> Target:
     """The edge with everything behind it: desk, journal, staging, witnesses."""
-    return Target(_World().call, _seeds(_REQUESTS), shapes.WORDS, 4096)
+    return Target(_World().call, _seeds(_REQUESTS), shapes.WORDS, 4096, is_json=True)
 
 
 def _seeds(kinds: ty.Iterable[str]) -> tuple[bytes, ...]:
@@ -92,7 +94,7 @@ class _World:
         assert world is not None
         self._calls += 1
         there = world.hosts[1]
-        before = self._kept(there)
+        before = self._kept(world)
         endpoint = there.alive.endpoint
         try:
             answer = getattr(endpoint, method)({}, request=request)
@@ -102,14 +104,17 @@ class _World:
             json.dumps(answer)
         if self._calls % 16 == 0:
             world.timeline.pass_time(60)
-        oracle.require(self._kept(there) == before, "a stranger's call changed a directory")
+        oracle.require(self._kept(world) == before, "a stranger's call changed a directory")
         oracle.require(not there.libvirt.orders, "a stranger's call was followed")
         self._box.check()
 
-    def _kept(self, host: worlds.Host) -> list[object]:
-        """What may not change: two directories, and that the trash is empty."""
-        trash = host.path / ".rbd-worker" / "trash"
-        return [*(oracle.tree_of(str(host.directory(guest))) for guest in (_RUNNING, _LEFTOVER)),
+    def _kept(self, world: worlds.World) -> list[object]:
+        """What may not change: three directories, and that the trash is empty."""
+        here, there = world.hosts
+        trash = there.path / ".rbd-worker" / "trash"
+        return [oracle.tree_of(str(here.directory(_GUEST))),
+                oracle.tree_of(str(there.directory(_RUNNING))),
+                oracle.tree_of(str(there.directory(_LEFTOVER))),
                 os.listdir(trash) if trash.exists() else []]
 
     def _check_refusal(self, error: BaseException) -> None:
@@ -129,6 +134,9 @@ class _World:
         world.boot(world.hosts[1], _LEFTOVER)
         world.hosts[1].libvirt.states.pop(_LEFTOVER)
         world.boot(world.hosts[0], _GUEST)
+        world.hosts[0].cast(conductor.live_migration(conductor.LiveMigration(
+            _GUEST, shapes.SOURCE, shapes.DESTINATION, uuid=shapes.MIGRATION)))
+        world.timeline.pass_time(1)
         return world
 
 

@@ -90,7 +90,7 @@ def entries() -> Target:
             disk.prepare()
             oracle.outcome_of(lambda: disk.receive(_ROOT, made, _nothing))
             disk.check()
-    return Target(one, tuple(_json(each) for each in seeds), shapes.WORDS, 4096)
+    return Target(one, tuple(_json(each) for each in seeds), shapes.WORDS, 4096, is_json=True)
 
 
 def chunks() -> Target:
@@ -108,7 +108,7 @@ def chunks() -> Target:
             oracle.outcome_of(
                 lambda: disk.receive(_ROOT, (entry,), lambda _entry, _offset: next(source)))
             disk.check()
-    return Target(one, tuple(json.dumps(each).encode() for each in seeds), shapes.WORDS, 1024)
+    return Target(one, tuple(json.dumps(each).encode() for each in seeds), shapes.WORDS, 1024, is_json=True)
 
 
 def records() -> Target:

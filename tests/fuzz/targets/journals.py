@@ -42,7 +42,7 @@ def rows() -> Target:
                 _read(path)
                 (path / "journal.sqlite").write_bytes(fresh)
                 box.check()
-    return Target(one, tuple(json.dumps(each).encode() for each in seeds), _WORDS, 256)
+    return Target(one, tuple(json.dumps(each).encode() for each in seeds), _WORDS, 256, is_json=True)
 
 
 def file() -> Target:

@@ -11,6 +11,7 @@ import zlib
 from rpcapi import fields, payloads
 
 SOURCE, DESTINATION = "node01", "node02"
+MIGRATION = str(uuid.UUID(int=7))
 WORDS = (b"node01", b"node02", b"migration", b"instance", b"source", b"destination", b"executor",
          b"nova", b"libvirt", b"probe", b"nonce", b"root", b"entries", b"path", b"kind", b"file",
          b"directory", b"size", b"mode", b"uid", b"gid", b"owner", b"group", b"mtime_ns",
@@ -58,7 +59,7 @@ HONEST = (file("console.log", b"it boots\n"), file("console.log.0", b"older\n"),
 
 def request(method: str, instance: str) -> dict[str, ty.Any] | None:
     """A well-formed request of ``method``, None for what has no seed."""
-    common: dict[str, ty.Any] = {"migration": str(uuid.UUID(int=7)), "instance": instance,
+    common: dict[str, ty.Any] = {"migration": MIGRATION, "instance": instance,
                                  "source": SOURCE, "destination": DESTINATION, "executor": "nova"}
     copied = common | {"probe": payloads.PathProbe(nonce="0" * 32, inode=1),
                        "root": directory("."), "entries": HONEST}
