@@ -43,7 +43,8 @@ class Swapper:
         self._board = _board(root / "board", create=True)
         _write(self._board, _ORDER, _PAUSE)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.hostile", str(root), *(n for pair in names for n in pair)],
+            [sys.executable, "-m", "tests.hostile", str(root),
+             *(name for pair in names for name in pair)],
             cwd=pathlib.Path(__file__).resolve().parents[1])
         self._wait_for(_PAUSE)
 

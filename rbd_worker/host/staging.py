@@ -36,6 +36,13 @@ class _Manifest(msgspec.Struct, frozen=True):
     entries: tuple[FileEntry, ...]
 
 
+class _Promoted(msgspec.Struct, frozen=True, array_like=True):
+    """What :func:`Staging.promote` made."""
+
+    device: int
+    inode: int
+
+
 class Staging:
     """Used by one thread at a time for one instance; holds nothing open in between."""
 
@@ -189,4 +196,5 @@ def _manifest(area: Area) -> _Manifest:
 
 
 def _promoted(area: Area) -> syscalls.Identity | None:
-    return area.read_record(_PROMOTED, syscalls.Identity)
+    found = area.read_record(_PROMOTED, _Promoted)
+    return None if found is None else (found.device, found.inode)

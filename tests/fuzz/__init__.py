@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hostile input for everything that reads what others wrote; see ``__main__`` for how to run it."""
+"""Hostile input for everything that reads what others wrote; ``__main__`` says how to run it."""

@@ -57,7 +57,8 @@ def take_over(name: str, minimised: pathlib.Path) -> int:
         if not path.name.startswith("found-"):
             path.unlink()
     room = MOST_BYTES
-    for path in sorted(minimised.iterdir(), key=lambda p: (p.stat().st_size, p.name))[:MOST_INPUTS]:
+    smallest = sorted(minimised.iterdir(), key=lambda path: (path.stat().st_size, path.name))
+    for path in smallest[:MOST_INPUTS]:
         room -= path.stat().st_size
         if room < 0:
             break

@@ -34,9 +34,10 @@ def outcome_of(call: ty.Callable[[], T], *kinds: type[Exception]) -> T | Excepti
     :param kinds: ``errors.Error`` where nothing else is given.
     :raises Broken: the error's text could not be shown to anybody.
     """
+    expected = kinds if kinds else (errors.Error,)
     try:
         return call()
-    except kinds or (errors.Error,) as e:
+    except expected as e:
         check_text(e.sentence if isinstance(e, errors.Error) else str(e))
         return e
 

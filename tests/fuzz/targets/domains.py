@@ -8,26 +8,28 @@ from rbd_worker.host import arriving_xml, ceph_conf, domain_xml
 from tests.fuzz import oracle
 from tests.fuzz.targets import Target
 
-_GUEST = """<domain type='kvm' xmlns:nova='http://openstack.org/xmlns/libvirt/nova/1.1'>
+_GUEST = b"""<domain type='kvm' xmlns:nova='http://openstack.org/xmlns/libvirt/nova/1.1'>
   <name>instance-1</name><uuid>a05482ec-d71a-48c7-bf99-94d829b20aef</uuid>
   <metadata><nova:instance xmlns:nova='http://openstack.org/xmlns/libvirt/nova/1.1'/></metadata>
   <memory unit='KiB'>65536</memory>
   <os><kernel>/var/lib/nova/instances/a05482ec-d71a-48c7-bf99-94d829b20aef/kernel</kernel></os>
   <devices>
     <disk type='network' device='disk'>
-      <auth username='nova'><secret type='ceph' uuid='3F0B5C1E-6a52-4c0f-9a4e-9b6f0a2d71c8'/></auth>
+      <auth username='nova'>
+        <secret type='ceph' uuid='3F0B5C1E-6a52-4c0f-9a4e-9b6f0a2d71c8'/>
+      </auth>
       <source protocol='rbd' name='vms/a05482ec-d71a-48c7-bf99-94d829b20aef_disk'>
         <host name='10.0.0.1' port='6789'/>
         <host name='[fd00::2]' port='6789'></host>
         <config file='/etc/ceph/ceph.conf'/>
       </source>
     </disk>
-    <disk type='network'><source protocol='rbd' name='vol/ns/v@snap'><host name='m'/></source></disk>
-    <graphics type='vnc' port='5900' listen='10.0.0.1'><listen type='address' address='10.0.0.1'/></graphics>
+    <disk><source protocol='rbd' name='vol/ns/v@snap'><host name='m'/></source></disk>
+    <graphics type='vnc' listen='10.0.0.1'><listen type='address' address='10.0.0.1'/></graphics>
     <serial type='file'><log file='/var/lib/nova/instances/x/console.log'/></serial>
   </devices>
 </domain>
-""".encode()
+"""
 _BOMB = b"""<!DOCTYPE d [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;">
 <!ENTITY c "&b;&b;&b;&b;&b;&b;&b;&b;"><!ENTITY e SYSTEM "file:///etc/passwd">]>
 <domain><uuid>&c;&e;</uuid></domain>"""

@@ -108,7 +108,8 @@ def chunks() -> Target:
             oracle.outcome_of(
                 lambda: disk.receive(_ROOT, (entry,), lambda _entry, _offset: next(source)))
             disk.check()
-    return Target(one, tuple(json.dumps(each).encode() for each in seeds), shapes.WORDS, 1024, is_json=True)
+    return Target(one, tuple(json.dumps(each).encode() for each in seeds), shapes.WORDS, 1024,
+                  is_json=True)
 
 
 def records() -> Target:

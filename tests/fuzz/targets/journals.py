@@ -42,7 +42,8 @@ def rows() -> Target:
                 _read(path)
                 (path / "journal.sqlite").write_bytes(fresh)
                 box.check()
-    return Target(one, tuple(json.dumps(each).encode() for each in seeds), _WORDS, 256, is_json=True)
+    return Target(one, tuple(json.dumps(each).encode() for each in seeds), _WORDS, 256,
+                  is_json=True)
 
 
 def file() -> Target:
@@ -52,7 +53,8 @@ def file() -> Target:
     _written(box.inside)
     path = box.inside / "journal.sqlite"
     fresh = path.read_bytes()
-    seeds = [b"", b"\0\0SQLite format 4", b"\0\x3c\x7f\xff\xff\xff", b"\0\x10\0\0", b"\x10\0\0\0\0"]
+    seeds = [b"", b"\0\0SQLite format 4", b"\0\x3c\x7f\xff\xff\xff", b"\0\x10\0\0",
+             b"\x10\0\0\0\0"]
 
     def one(data: bytes) -> None:
         place = int.from_bytes(data[:2], "big") % len(fresh)
