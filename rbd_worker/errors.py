@@ -91,6 +91,12 @@ class BadInput(Permanent):
     msg = "{what}: {reason}"
 
 
+class TooManyOpen(BadInput):
+    msg = "migration {migration} is not taken up: {limit} are open here already"
+    remedy = ("Nova moves the guest without this worker; see 'rbd-workerctl migration list "
+              "--open' for what has no end, and who sends so many")
+
+
 class BadInstanceUUID(BadInput):
     msg = "{value!r} is not a canonical instance UUID"
 

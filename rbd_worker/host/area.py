@@ -8,6 +8,7 @@ when it starts.  Beside them are small records and, while a file arrives,
 """
 
 import contextlib
+import errno
 import logging
 import os
 import stat
@@ -22,6 +23,9 @@ from rbd_worker.host.arrivals import is_console_log
 LOG = logging.getLogger(__name__)
 
 R = ty.TypeVar("R")
+
+#: What staging leaves free on its file system: a GiB, or a part of a small one.
+RESERVE_BYTES, RESERVE_PART = 1 << 30, 20
 
 TREE = "tree"
 _CONSOLE = "console"
@@ -120,6 +124,16 @@ class Area:
             except (msgspec.MsgspecError, ValueError, RecursionError):
                 LOG.warning("%s cannot be read and counts as missing", syscalls.name_of(fd))
                 return None
+
+    def check_reserve(self) -> None:
+        """Copies leave room for the guests that are here: their logs are on the same disk.
+
+        :raises OSError: ENOSPC, as if the disk were full.
+        """
+        found = os.fstatvfs(self.top)
+        reserve = min(RESERVE_BYTES, found.f_blocks * found.f_frsize // RESERVE_PART)
+        if found.f_bavail * found.f_frsize < reserve:
+            raise OSError(errno.ENOSPC, "what is left is kept for the guests of this host")
 
     def sync(self) -> None:
         """Everything in the area is durable."""

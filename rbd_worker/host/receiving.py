@@ -130,12 +130,13 @@ class Receiver:
                          syscalls.printable(entry.path), offset >> 20, entry.size >> 20)
 
     def _count(self, written: int) -> None:
-        """The limit holds for what arrives, not only for what was announced."""
+        """The limits hold for what arrives, not only for what was announced."""
         self._written += written
         if self._written > self._limits.max_data_bytes:
             raise errors.DirectoryTooLarge(
                 path=self._instance, option="max_data_gib",
                 reason=f"more than {self._limits.max_data_bytes} bytes of data")
+        self._area.check_reserve()
 
 
 def _has_content(fd: int, entry: FileEntry) -> bool:

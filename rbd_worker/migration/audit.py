@@ -40,6 +40,8 @@ LOG = logging.getLogger(__name__)
 
 #: Seconds in which holders answer; who is slower is asked in the next audit.
 ANSWER_SECONDS = 3.0
+#: Of two hosts that both claim a guest none is believed; more names help nobody.
+_MOST_HOLDERS = 4
 #: Instances in one question for testimony; each costs its host some milliseconds.
 BATCH = 50
 #: A guest in another state is on its way: its record may lag behind.
@@ -65,7 +67,7 @@ class Audit:
         self._lock = threading.Lock()
         self._answers_lock = threading.Lock()
         self._token = ""
-        self._holders: dict[str, set[str]] = {}
+        self._holders: dict[str, set[str]] = {}  # of those asked for
 
     # -- what others ask and answer ------------------------------------------------
 
@@ -82,8 +84,9 @@ class Audit:
         """Take a holder's answer; one to an older question is dropped."""
         with self._answers_lock:
             if report.token == self._token:
-                for instance in report.instances:
-                    self._holders.setdefault(instance, set()).add(report.host)
+                for instance in self._holders.keys() & set(report.instances):
+                    if len(self._holders[instance]) < _MOST_HOLDERS:
+                        self._holders[instance].add(report.host)
 
     # -- the audit -------------------------------------------------------------------
 
@@ -180,7 +183,8 @@ class Audit:
 
     def _ask_all(self, suspects: list[str]) -> dict[str, set[str]]:
         with self._answers_lock:
-            self._token, self._holders = secrets.token_hex(16), {}
+            self._token = secrets.token_hex(16)
+            self._holders = {instance: set() for instance in suspects}
             request = payloads.WhoHoldsRequest(asker=self._settings.host, token=self._token,
                                                instances=tuple(suspects[:10_000]))
         self._ports.peers.who_holds(request)

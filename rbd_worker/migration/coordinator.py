@@ -30,6 +30,11 @@ STOP_SECONDS = 15.0
 #: How long a rollback that nobody waits for is remembered, in seconds: longer
 #: than the source's worker may take to ask for the first time.
 _HINT_SECONDS = 60
+#: So many of them; whoever floods this host with rollbacks gains no more memory than that.
+_MAX_HINTS = 1000
+#: Most entries that may be open at a time.  Evacuating a host opens some hundred;
+#: each costs descriptors here and room in staging at the other end.
+MAX_OPEN = 1000
 
 
 class Coordinator:
@@ -92,6 +97,7 @@ class Coordinator:
         :returns: None where this migration or message is known already.
         :raises errors.BadInput: another migration of the instance is open here
             and the executor is libvirt, where nobody else keeps them apart.
+        :raises errors.TooManyOpen: as ``check_room``.
         """
         others = [t for t in self.tasks_of(migration.instance)
                   if t.migration.key != migration.key and not t.is_closed]
@@ -101,6 +107,7 @@ class Coordinator:
             raise errors.BadInput(
                 what=f"migration {migration.key}",
                 reason=f"migration {others[0].migration.key} of the same guest is still open")
+        self.check_room(migration)
         if not self.ports.journal.open(migration, unique_id):
             return None
         for task in others:  # Nova allows one at a time: the older one has ended
@@ -109,6 +116,14 @@ class Coordinator:
         task = self.adopt(migration)
         self.wake((migration.key, migration.role))
         return task
+
+    def check_room(self, migration: Migration) -> None:
+        """Whether one more entry may be opened.
+
+        :raises errors.TooManyOpen: Nova moves the guest without this worker then.
+        """
+        if len(self.tasks()) >= MAX_OPEN:
+            raise errors.TooManyOpen(migration=migration.key, limit=MAX_OPEN)
 
     def adopt(self, migration: Migration) -> Task:
         """The task of an entry that the journal has; kept only while it is open."""
@@ -221,12 +236,12 @@ class Coordinator:
         for task in tasks:
             task.rollback_requested = True
             self.wake(task.key)
-        now = self.ports.clock()
         with self._lock:
-            self._given_up = {i: at for i, at in self._given_up.items()
-                              if now - at < _HINT_SECONDS}
+            self._given_up.pop(instance, None)
             if not tasks:
-                self._given_up[instance] = now
+                self._given_up[instance] = self.ports.clock()
+            if len(self._given_up) > _MAX_HINTS:
+                del self._given_up[next(iter(self._given_up))]  # the oldest
 
     def checked(self, instance: str) -> None:
         """Another migration of the instance begins: what was given up was an earlier one."""

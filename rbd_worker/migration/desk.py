@@ -16,6 +16,10 @@ from rpcapi import payloads
 
 LOG = logging.getLogger(__name__)
 
+#: How often one worker is asked to prepare for one migration: a source asks
+#: live_migration_retry_count (30) times, and each time adds to the journal.
+MAX_PREPARES = 300
+
 _STAGED, _PLACED = "ensure_files_staged", "ensure_files_placed"
 
 
@@ -40,6 +44,10 @@ class Desk:
             if task.is_closed or task.phase not in (Phase.PRE, Phase.LIVE):
                 raise errors.BadInput(what=f"migration {migration.key}",
                                       reason=f"it is over here: {task.outcome} {task.reason}")
+            task.prepared += 1
+            if task.prepared > MAX_PREPARES:
+                raise errors.BadInput(what=f"migration {migration.key}",
+                                      reason=f"it was prepared {MAX_PREPARES} times")
             if task.states.get(_STAGED) is StepState.DONE:  # the source asks again
                 task.record((_STAGED, StepState.DOING, {}), phase=Phase.PRE)
             task.prepare, task.error = request, None
@@ -146,6 +154,7 @@ class Desk:
         return self._open(migration)
 
     def _open(self, migration: Migration) -> Task:
+        self._coordinator.check_room(migration)
         self._ports.journal.open(migration)
         LOG.info("%s begins as destination, the guest is on %s", migration, migration.source)
         return self._coordinator.adopt(migration)

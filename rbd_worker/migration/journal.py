@@ -38,9 +38,12 @@ _FILE = "journal.sqlite"
 MESSAGE_MEMORY = 7 * 86400
 #: How long a closed entry is kept for the operator, in seconds.
 HISTORY_SECONDS = 90 * 86400
-#: Newest closed entries and refusals that are kept, however many come.
+#: Newest closed entries, ids of messages and refusals that are kept, however many come.
 MAX_CLOSED = 10_000
+MAX_MESSAGES = 100_000
 MAX_REFUSALS = 1000
+#: New rows between two looks for more than that: a flood does not wait for the next pruning.
+_FORGET_EVERY = 1000
 
 
 class JournalReader:
@@ -149,6 +152,7 @@ class Journal(JournalReader):
                  clock: ty.Callable[[], float] = time.time, host: str = "") -> None:
         self._clock = clock
         self.trouble = ""
+        self._added = 0
         self._owner = journal_file.own(pathlib.Path(directory))
         try:
             _check(directory, host)
@@ -168,6 +172,7 @@ class Journal(JournalReader):
         row = (migration.key, migration.role, migration.instance, migration.source,
                migration.destination, migration.executor, migration.request_id, migration.number,
                self._clock(), Phase.PRE)
+        self._forget_now_and_then()
         with self._transaction() as db:
             if unique_id and not self._remember(db, unique_id):
                 return False
@@ -179,6 +184,7 @@ class Journal(JournalReader):
 
     def heard(self, unique_id: str) -> bool:
         """Remember a message; False where it had been heard before."""
+        self._forget_now_and_then()
         with self._transaction() as db:
             return self._remember(db, unique_id)
 
@@ -225,14 +231,13 @@ class Journal(JournalReader):
         Called from time to time, while the clock can be trusted.
         """
         now = self._clock()
-        old = ("SELECT key, role FROM entry WHERE closed < ? UNION ALL SELECT key, role FROM"
-               " (SELECT key, role FROM entry WHERE closed IS NOT NULL"
-               " ORDER BY closed DESC LIMIT -1 OFFSET ?)")
-        limits = (now - HISTORY_SECONDS, MAX_CLOSED)
+        old = "SELECT key, role FROM entry WHERE closed < ?"
         with self._transaction() as db:
             db.execute("DELETE FROM message WHERE at < ?", (now - MESSAGE_MEMORY,))
-            db.execute(f"DELETE FROM record WHERE (key, role) IN ({old})", limits)
-            db.execute(f"DELETE FROM entry WHERE (key, role) IN ({old})", limits)
+            db.execute(f"DELETE FROM record WHERE (key, role) IN ({old})",
+                       (now - HISTORY_SECONDS,))
+            db.execute("DELETE FROM entry WHERE closed < ?", (now - HISTORY_SECONDS,))
+            self._forget_surplus(db)
 
     # -- inside --------------------------------------------------------------
 
@@ -262,6 +267,21 @@ class Journal(JournalReader):
         if self.trouble:
             self.trouble = ""
             LOG.warning("the journal %s can be written again", self.path)
+
+    def _forget_now_and_then(self) -> None:
+        self._added += 1
+        if self._added % _FORGET_EVERY == 0:
+            with self._transaction() as db:
+                self._forget_surplus(db)
+
+    def _forget_surplus(self, db: sqlite3.Connection) -> None:
+        """What is more than the numbers allow, whatever the clock says."""
+        db.execute("DELETE FROM message WHERE rowid <= (SELECT max(rowid) FROM message) - ?",
+                   (MAX_MESSAGES,))
+        surplus = ("SELECT key, role FROM (SELECT key, role FROM entry WHERE closed IS NOT NULL"
+                   " ORDER BY closed DESC, rowid DESC LIMIT -1 OFFSET ?)")
+        db.execute(f"DELETE FROM record WHERE (key, role) IN ({surplus})", (MAX_CLOSED,))
+        db.execute(f"DELETE FROM entry WHERE (key, role) IN ({surplus})", (MAX_CLOSED,))
 
     @contextlib.contextmanager
     def _transaction(self) -> ty.Iterator[sqlite3.Connection]:

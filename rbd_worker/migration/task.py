@@ -62,6 +62,8 @@ class Task:
         self.attempts = 0
         #: What Nova's record adds to the reason, and when it was read.
         self.remark: tuple[float, str] | None = None
+        #: How often the source had this host prepared.
+        self.prepared = 0
         #: Somebody wanted to look at it while another thread had it.
         self.is_wanted = False
         # set by other threads, read by steps

@@ -10,6 +10,7 @@ acknowledges.
 
 import functools
 import logging
+import threading
 import typing as ty
 
 from rbd_worker import errors
@@ -21,6 +22,11 @@ from rbd_worker.triggers import casts
 LOG = logging.getLogger(__name__)
 
 
+#: Leftovers that are looked at, or wait for it, at a time; each may have to wait for a
+#: peer, and the plans of migrations run in the same threads.
+MAX_LOOKS = 64
+
+
 class Hearing:
     """Turns message bodies into work for the coordinator."""
 
@@ -28,6 +34,8 @@ class Hearing:
         self._coordinator = coordinator
         self._ports = coordinator.ports
         self._host = coordinator.ports.settings.host
+        self._lock = threading.Lock()
+        self._looking: set[str] = set()
 
     def heard(self, body: bytes) -> None:
         """Take one message; when this returns it may be acknowledged.
@@ -82,10 +90,21 @@ class Hearing:
         self._coordinator.checked(check.instance)
         if check.source_hint is None or check.source_hint == self._host:
             return
+        with self._lock:
+            if check.instance in self._looking or len(self._looking) >= MAX_LOOKS:
+                return
+            self._looking.add(check.instance)
         self._coordinator.submit(functools.partial(
             self._ensure_no_leftover, check.instance, check.source_hint))
 
     def _ensure_no_leftover(self, instance: str, holder: str) -> None:
+        try:
+            self._look(instance, holder)
+        finally:
+            with self._lock:
+                self._looking.discard(instance)
+
+    def _look(self, instance: str, holder: str) -> None:
         try:
             leftover.ensure_no_leftover(self._ports, instance, holder)
         except errors.Error as e:
