@@ -123,6 +123,8 @@ def translated(path: pathlib.Path) -> ty.Iterator[None]:
                                      fix=_FIXES.get(code, _DAMAGED)) from e
     except UnicodeError as e:  # in a text, or in SQLite's own message about one
         raise damaged(path, "a text is not UTF-8") from e
+    except MemoryError as e:  # what SQLite says of an absurd length
+        raise damaged(path, "a length in it is absurd") from e
     except OSError as e:
         raise errors.JournalUnusable(path=path, reason=e.strerror, fix=_WRITABLE) from e
 
