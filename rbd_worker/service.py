@@ -9,6 +9,7 @@ where the start is refused, with one sentence that names cause and remedy.
 import logging
 import os
 import pathlib
+import re
 import signal
 import sys
 import threading
@@ -62,9 +63,16 @@ def load(arguments: ty.Sequence[str], prog: str = "rbd-worker") -> conf.Settings
             option="--config-file", reason=str(e),
             fix="Start rbd-worker as a user that may read them, as nova-compute's") from e
     except (cfg.ConfigFileParseError, cfg.ConfigFileValueError) as e:
-        raise errors.BadConfiguration(option="in a file", reason=str(e),
-                                      fix="Correct it there") from e
+        raise errors.BadConfiguration(option="in a file", reason=_without_the_line(e),
+                                      fix="Correct it there") from None
     return conf.settings(config)
+
+
+def _without_the_line(e: Exception) -> str:
+    """oslo.config quotes the line that it cannot read, which may be a password's second half."""
+    if isinstance(e, cfg.ConfigFileParseError):
+        return re.sub(r": (['\"]).*\Z", "", str(e), flags=re.DOTALL)
+    return str(e)
 
 
 def main(arguments: ty.Sequence[str] | None = None) -> int:

@@ -227,3 +227,11 @@ def test_the_sample_is_what_the_generator_writes_now(tmp_path: pathlib.Path) -> 
     subprocess.run([generator, "--config-file", "etc/config-generator.conf",
                     "--output-file", str(written)], check=True, cwd=ROOT, timeout=60)
     assert (ROOT / "etc/rbd-worker.conf.sample").read_text() == written.read_text()
+
+
+def test_a_line_that_cannot_be_read_is_named_and_not_shown(files: Files) -> None:
+    """It may be the second half of a password."""
+    refused = _start(files.write("[DEFAULT]\nhost = x\nthe-end-of-a-password\n", "nova.conf"))
+    assert refused.status == 1
+    assert "nova.conf:3" in refused.stderr
+    assert "the-end-of-a-password" not in refused.stdout + refused.stderr

@@ -61,3 +61,20 @@ def test_data_stays_with_the_error() -> None:
 def test_a_missing_piece_of_data_is_noticed_where_the_error_is_made() -> None:
     with pytest.raises(KeyError):
         errors.GuestNotHere(instance="i")
+
+
+@pytest.mark.parametrize("name", ["a\nforged line", "\x1b[31mred", "\u202egnp", "\udcff", "\0",
+                                  "n" * 100_000])
+def test_a_name_from_outside_cannot_forge_lines_or_fill_a_log(name: str) -> None:
+    sentence = errors.DigestMismatch(path=name).sentence
+    assert sentence.isprintable()
+    assert len(sentence) < 2000
+    assert errors.BadConfiguration(option="x", reason="y", fix=name).sentence.isprintable()
+
+
+def test_a_value_in_a_value_in_a_value_is_refused_like_any_other() -> None:
+    nested: list[ty.Any] = []
+    for _ in range(100_000):
+        nested = [nested]
+    assert "list" in str(errors.BadInstanceUUID(nested))
+    assert "list" in str(errors.BadHostName(nested))

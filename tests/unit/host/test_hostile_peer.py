@@ -139,3 +139,15 @@ def test_a_peer_cannot_plant_a_program_that_runs_as_somebody_else(
     assert oct((staged(destination) / "tree" / "su").stat().st_mode) == "0o100755"
 
 
+
+
+def test_a_file_that_comes_in_crumbs_is_given_up(area: staging.Staging) -> None:
+    asked: list[int] = []
+
+    def crumb(_: FileEntry, offset: int) -> Chunk:
+        asked.append(offset)
+        return Chunk(offset=offset, data=zlib.compress(b"x"), next=offset + 1)
+
+    with pytest.raises(errors.BadInput, match="crumbs"):
+        area.ensure(ROOT, (entry_of("disk", b"", size=100 << 20, inline=None),), crumb)
+    assert len(asked) < 300

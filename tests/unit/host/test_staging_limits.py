@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from rbd_worker import errors
-from rbd_worker.host import staging
+from rbd_worker.host import console, staging
 from tests.unit.host.entries import ROOT, Pull, directory_of, entry_of, staged
 from tests.unit.host.trees import (
     NOBODY,
@@ -131,3 +131,33 @@ def test_directories_that_cannot_be_entered_are_staged_all_the_same() -> None:
         inner = host.path / ".rbd-worker" / "staging" / UUID / "tree" / "a" / "b"
         assert (oct(inner.parent.stat().st_mode), oct(inner.stat().st_mode)) == (
             "0o40600", "0o40500")
+
+
+@needs_root
+def test_copies_leave_room_for_the_guests_that_are_here(tmp_path: pathlib.Path) -> None:
+    with small_disk(tmp_path / "disk", "64m"):
+        host = Host(tmp_path / "disk" / "instances")
+        area = staging.Staging(host.directories, UUID)
+        source = Host(tmp_path / "source")
+        source.make(first=b"x" * 1000, second=os.urandom(62 << 20))
+        with source.pinned() as files, pytest.raises(errors.NoSpace):
+            area.ensure(files.root, files.entries, Pull(files))
+        assert not [p for p in staged(host).rglob("*") if p.is_file()]
+        (source.path / UUID / "second").write_bytes(os.urandom(50 << 20))
+        with source.pinned() as files:
+            area.ensure(files.root, files.entries, Pull(files))
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "promoted.json", "history.json"])
+@pytest.mark.parametrize("content", [b"", b"{", b"[" * 10_000, b'"\xff"', b"null", b"\0" * 4096])
+def test_a_record_that_a_power_failure_cut_counts_as_missing(
+        destination: Host, area: staging.Staging, name: str, content: bytes) -> None:
+    area.ensure(ROOT, (entry_of("a", b"x"), entry_of("console.log", b"old\n")), never)
+    (staged(destination) / name).write_bytes(content)
+    assert name != "manifest.json" or area.entries() == ()
+    destination.make(disk_info=b"{}")
+    with destination.pin() as directory:
+        placed = area.place(directory, (entry_of("a", b"x"),), {})
+        console.place_history(directory, area, keep=4, max_bytes=1 << 20)
+    assert placed.placed.keys() == {"a"}
+    assert (destination.path / UUID / "console.log.0").read_bytes() == b"old\n"

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The journal on a real disk: durable, owned by one worker, and honest when it cannot be used."""
 
+import contextlib
 import dataclasses
 import os
 import pathlib
@@ -498,3 +499,24 @@ def test_what_is_recent_is_remembered(tmp_path: pathlib.Path, clock: Clock) -> N
     assert not second.heard("message")
     assert second.entry(MIGRATION.key, Role.SOURCE) is not None
     second.close()
+
+
+@pytest.mark.parametrize(("table", "column", "value"), [
+    ("entry", "role", "nobody"), ("entry", "executor", ""), ("entry", "phase", "elsewhere"),
+    ("entry", "outcome", "lost"), ("record", "state", "half"), ("record", "data", "{"),
+    ("record", "data", "[1]"), ("record", "data", "[" * 100_000)])
+def test_a_row_that_no_worker_wrote_is_told_with_the_remedy(
+        tmp_path: pathlib.Path, table: str, column: str, value: str) -> None:
+    first = Journal(tmp_path)
+    first.open(MIGRATION)
+    first.record(MIGRATION, ("a", StepState.DONE, {}))
+    first.close()
+    with sqlite3.connect(tmp_path / "journal.sqlite") as db:
+        db.execute(f"UPDATE {table} SET {column}=?", (value,))
+    db.close()
+    second = Journal(tmp_path)
+    with contextlib.closing(second), pytest.raises(errors.JournalUnusable) as caught:
+        second.open_entries()
+        second.records(MIGRATION)
+    assert "a row of it cannot be read" in caught.value.sentence
+    assert "Nothing was removed" in caught.value.sentence

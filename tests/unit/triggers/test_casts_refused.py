@@ -176,3 +176,11 @@ def test_no_damage_to_a_real_message_raises_anything_but_bad_input(data):
         position = data.draw(st.integers(0, len(body) - 1))
         body[position:position + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=3))
     check_that_only_bad_input_is_raised(bytes(body))
+
+
+@pytest.mark.parametrize("depth", [100, 900, 950, 970, 980, 985, 990, 100_000])
+def test_a_value_of_any_depth_is_refused_as_bad_input(depth):
+    body = json.dumps(wire.message("success/live_migration")).replace(
+        f'"{INSTANCE}"', "[" * depth + "]" * depth)
+    with pytest.raises(errors.BadInput):
+        casts.parse(wire.enveloped(body), host="nv1")
