@@ -10,7 +10,7 @@ LAB := $(VENV)/python -m devstack.lab
 LABS := -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-embedded test test-unit test-functional lint bench chaos gate \
+.PHONY: help setup demo demo-embedded test test-unit test-functional lint bench chaos fuzz gate \
         lab-up lab-down lab-status lab-shell sample docs picture clean
 
 help: ## Show this list
@@ -48,6 +48,11 @@ bench: setup ## Compare with rsync, tar and a bare consumer (root)
 
 chaos: setup ## Kill parts at random moments while guests move; ARGS="--rounds 20 --seed 1" (root)
 	@$(VENV)/python -m tests.chaos $(ARGS)
+
+fuzz: setup ## Hostile input, guided by coverage; TARGET=cast SECONDS=600 (or RUNS=1000000) JOBS=2
+	@$(VENV)/pip install -q --disable-pip-version-check --no-deps -r tests/fuzz/constraints.txt
+	@$(VENV)/python -m tests.fuzz $(if $(SECONDS),--seconds $(SECONDS)) $(if $(RUNS),--runs $(RUNS)) \
+	    $(if $(JOBS),--jobs $(JOBS)) $(TARGET) $(ARGS)
 
 gate: ## Live migrations by an unmodified Nova 34 with workers beside its computes (root)
 	@# without CI what is missing is a reason to skip, which the tests then tell

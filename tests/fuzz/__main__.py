@@ -34,8 +34,8 @@ def main() -> int:
     arguments = _arguments()
     console = rich.console.Console()
     if importlib.util.find_spec("atheris") is None:
-        console.print("atheris is not installed; it exists for CPython up to 3.13 on Linux on "
-                      "x86-64: .venv/bin/pip install --no-deps atheris==3.0.0")
+        console.print("atheris is not installed: run 'make fuzz'. It exists for CPython 3.11 to "
+                      "3.13 on Linux on x86-64; tests/unit/test_fuzz_corpus.py needs none of it")
         return 1
     if arguments.report:
         console.print(_report())
