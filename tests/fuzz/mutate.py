@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Mutations that keep JSON JSON: bytes that are turned over at random hardly ever stay so."""
 
+import copy
 import json
 import random
 import typing as ty
@@ -46,9 +47,9 @@ class JsonMutator:
         if kind < 0.08:
             del value[place]
         elif kind < 0.16 and isinstance(value, list):
-            value.insert(chance.randrange(len(value) + 1), value[place])
+            value.insert(chance.randrange(len(value) + 1), copy.deepcopy(value[place]))
         elif kind < 0.12:
-            value[str(chance.choice(self._values))] = value[place]
+            value[str(chance.choice(self._values))] = copy.deepcopy(value[place])
         elif kind < 0.2:
             other = chance.choice(list(value) if isinstance(value, dict) else range(len(value)))
             value[place], value[other] = value[other], value[place]
@@ -63,7 +64,9 @@ class JsonMutator:
             return raw.decode("utf-8", "replace")
         if type(value) is int and kind < 0.5:
             return value + chance.choice((-1, 1, 7, -value, value, 1 << 20))
-        return [value] * chance.randrange(3) if kind > 0.97 else chance.choice(self._values)
+        if kind > 0.97:
+            return [value] * chance.randrange(3)
+        return copy.deepcopy(chance.choice(self._values))  # it may be changed in its turn
 
 
 def _turned_over(data: bytes, chance: random.Random) -> bytes:

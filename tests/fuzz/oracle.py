@@ -43,13 +43,18 @@ def outcome_of(call: ty.Callable[[], T], *kinds: type[Exception]) -> T | Excepti
 
 
 def check_text(text: str) -> None:
-    """An error's text is one short line, holds no secret and cannot steer a terminal."""
+    """An error's text holds no secret and is one short line."""
     if wire.SECRET in text:
         raise Broken("a secret is in an error's text")
+    check_line(text)
+
+
+def check_line(text: str) -> None:
+    """One short line that cannot steer a terminal."""
     if len(text) > MAX_TEXT:
-        raise Broken(f"an error's text has {len(text)} characters")
+        raise Broken(f"a text has {len(text)} characters")
     if any(unicodedata.category(c) in ("Cc", "Cs") for c in text):
-        raise Broken(f"an error's text has control characters: {text!r}")
+        raise Broken(f"a text has control characters: {text!r}")
 
 
 def require(condition: object, promise: str) -> None:

@@ -70,4 +70,4 @@ def _check(heard: casts.Heard) -> None:
             oracle.require(type(value) is int and 0 < value < 1 << 63, "an id is out of range")
         if isinstance(value, str):
             oracle.require(len(value) <= 255, f"{name} is too long")
-            oracle.check_text(value)
+            oracle.check_line(value)
