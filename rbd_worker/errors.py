@@ -198,6 +198,11 @@ class DigestMismatch(Transient):
     msg = "{path} arrived with another content than its digest says"
 
 
+class CopyTooSlow(Transient):
+    msg = "{path} and what comes before it take longer than {seconds} s to arrive"
+    remedy = "Check the network and RabbitMQ between the two hosts; what is here already is kept"
+
+
 # -- libvirt -----------------------------------------------------------------
 
 

@@ -18,6 +18,7 @@ from rbd_worker.host import arrivals, digest, sparse, syscalls
 from rbd_worker.host.area import Area
 from rbd_worker.host.instances import Limits, PinnedDirectory
 from rbd_worker.host.owners import Owners
+from rpcapi import client
 from rpcapi.payloads import Chunk, FileEntry
 
 LOG = logging.getLogger(__name__)
@@ -41,6 +42,7 @@ class Receiver:
         self._fetch = fetch
         self._standing = standing
         self._written = 0
+        self._deadline = time.monotonic() + client.COPY_SECONDS
 
     def ensure_file(self, entry: FileEntry) -> None:
         """The file is staged, or stands at the destination.
@@ -120,6 +122,8 @@ class Receiver:
             left -= 1
             if left < 0:
                 raise errors.BadInput(what="the peer's files", reason="a file comes in crumbs")
+            if time.monotonic() > self._deadline:  # the source has given up by now
+                raise errors.CopyTooSlow(path=entry.path, seconds=client.COPY_SECONDS)
             chunk = self._fetch(entry, offset)
             content = arrivals.content_of(chunk, entry, offset)
             self._count(sparse.write_sparsely(part, content, offset))

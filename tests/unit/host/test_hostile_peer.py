@@ -4,6 +4,7 @@
 import dataclasses
 import os
 import pathlib
+import time
 import tracemalloc
 import typing as ty
 import zlib
@@ -151,3 +152,18 @@ def test_a_file_that_comes_in_crumbs_is_given_up(area: staging.Staging) -> None:
     with pytest.raises(errors.BadInput, match="crumbs"):
         area.ensure(ROOT, (entry_of("disk", b"", size=100 << 20, inline=None),), crumb)
     assert len(asked) < 300
+
+
+def test_a_peer_that_answers_one_piece_a_minute_keeps_a_thread_for_an_hour_only(
+        area: staging.Staging, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    piece = zlib.compress(os.urandom(1 << 20), 0)
+
+    def slow(_: FileEntry, offset: int) -> Chunk:
+        now[0] += 59
+        return Chunk(offset=offset, data=piece, next=offset + (1 << 20))
+
+    with pytest.raises(errors.CopyTooSlow):
+        area.ensure(ROOT, (entry_of("disk", b"", size=1 << 40, inline=None),), slow)
+    assert now[0] < 1000 + 3600 + 120
