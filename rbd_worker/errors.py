@@ -246,6 +246,10 @@ class CephUnavailable(Transient):
     remedy = "Check {conf} and the keyring of client.{user}, and that the monitors answer"
 
 
+class ImageMissing(CephUnavailable):
+    """An answer, for once: that image is not there."""
+
+
 class CephBindingsMissing(Permanent):
     msg = "the Python modules rados and rbd are missing ({reason})"
     remedy = ("Install the distribution's packages python3-rados and python3-rbd; they are "

@@ -144,7 +144,8 @@ class Worker:
             trash=trash.Trash(directories, settings.trash_retention,
                               max_percent=settings.trash_max_percent),
             peers=others,
-            witnesses=evidence.Witnesses(self.hypervisor, self.images, directories, others),
+            witnesses=evidence.Witnesses(self.hypervisor, self.images, directories, others,
+                                         settings.ceph.pool),
             movers=mover.Movers(self.hypervisor, settings.max_concurrent_live_migrations,
                                 settings.live_migration_retry_count, shutdown),
             shutdown=shutdown, records=_records(settings), nova_consumers=self._nova_consumers)

@@ -16,10 +16,14 @@ HostName = ty.Annotated[str, msgspec.Meta(pattern=_HOST)]
 MigrationKey = ty.Annotated[str, msgspec.Meta(pattern=_KEY)]
 Digest = ty.Annotated[str, msgspec.Meta(pattern=_DIGEST)]
 Size = ty.Annotated[int, msgspec.Meta(ge=0, le=1 << 50)]
-Text = ty.Annotated[str, msgspec.Meta(max_length=1024)]
+#: For people: one line that cannot steer a terminal, and that UTF-8 can carry.
+_LINE = r"^[^\x00-\x1f\x7f-\x9f\ud800-\udfff]*\Z"
+Text = ty.Annotated[str, msgspec.Meta(max_length=1024, pattern=_LINE)]
 #: Longest text with the steps that mend something.
 MAX_EXPLANATION = 4096
 Explanation = ty.Annotated[str, msgspec.Meta(max_length=MAX_EXPLANATION)]
+#: A user's or group's name.
+OwnerName = ty.Annotated[str, msgspec.Meta(max_length=64, pattern=_LINE)]
 RelativePath = ty.Annotated[str, msgspec.Meta(min_length=1, max_length=1024)]
 
 #: The one message of msgspec that repeats what it was given, before the place.

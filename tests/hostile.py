@@ -8,7 +8,6 @@ for symbolic links to the outside, hard links, fifos and other directories.
 """
 
 import contextlib
-import errno
 import mmap
 import os
 import pathlib
@@ -29,7 +28,6 @@ _STOP, _PAUSE, _GO = 0, 1, 2
 _PATIENCE = 30.0
 #: Between two swaps at most, in seconds; the code has to get into the middle now and then.
 _LONGEST_PAUSE = 0.0002
-_GONE = (errno.ENOENT, errno.ENOTDIR, errno.EINVAL, errno.ELOOP, errno.EACCES, errno.ENOTEMPTY)
 
 
 class Swapper:
@@ -106,11 +104,7 @@ def _exchanged(top: int, one: str, other: str) -> bool:
         with (syscalls.parent_of(one, top) as (first, name),
               syscalls.parent_of(other, top) as (second, other_name)):
             syscalls.exchange(name, first, other_name, second)
-    except errors.FileSystemUnfit:  # a directory into itself
-        return False
-    except OSError as e:
-        if e.errno not in _GONE:
-            raise
+    except (OSError, errors.FileSystemUnfit):  # it is gone, or a directory into itself
         return False
     return True
 

@@ -46,11 +46,15 @@ class LibvirtSettings:
 
 @dataclasses.dataclass(frozen=True)
 class CephSettings:
-    """How this host's Ceph client is set up."""
+    """How this host's Ceph client is set up.
+
+    :ivar pool: where Nova keeps the disks of its guests.
+    """
 
     conf_path: str
     user: str
     secret_uuid: str
+    pool: str = "rbd"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,7 +180,8 @@ def _ceph(conf: cfg.ConfigOpts) -> CephSettings:
             option="[libvirt] rbd_user", reason="it is not set although images_type is rbd",
             fix="Set it to the Ceph client that nova-compute uses, without 'client.'")
     return CephSettings(conf_path=group.images_rbd_ceph_conf or "/etc/ceph/ceph.conf",
-                        user=group.rbd_user or "", secret_uuid=group.rbd_secret_uuid or "")
+                        user=group.rbd_user or "", secret_uuid=group.rbd_secret_uuid or "",
+                        pool=group.images_rbd_pool)
 
 
 def _absolute(option: str, value: str) -> str:

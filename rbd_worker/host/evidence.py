@@ -8,6 +8,7 @@ Before a directory leaves this host all of these must say yes:
   and no journal entry of it is in flight there;
 * ``watchers``: no RBD image of it, as the holder's domain XML names them, is
   watched from this host, and a running guest's are watched from the holder;
+  where Nova's own disk of it exists, the holder has to name that one, too;
 * ``path``: the directory here and the holder's are two different ones.
 
 A witness that cannot be asked is UNKNOWN, which counts as a no.  Nothing in
@@ -31,14 +32,19 @@ _AT_REST = (Phase.PRE, Phase.ROLLBACK)
 
 
 class Witnesses:
-    """Asks the witnesses; thread-safe, blocks for the time limits of its adapters."""
+    """Asks the witnesses; thread-safe, blocks for the time limits of its adapters.
+
+    :param own_pool: where Nova keeps the disks of its guests; empty for no look there.
+    """
 
     def __init__(self, hypervisor: hypervisors.Hypervisor, images: rbd.ImageStore,
-                 directories: instances.Instances, others: peers.Peers) -> None:
+                 directories: instances.Instances, others: peers.Peers,
+                 own_pool: str = "") -> None:
         self._hypervisor = hypervisor
         self._images = images
         self._directories = directories
         self._peers = others
+        self._own_pool = own_pool
 
     def ask(self, instance: str, holder: str, asking_for: str = "") -> Evidence:
         """Gather the evidence that the directory of ``instance`` may leave this host.
@@ -100,12 +106,30 @@ class Witnesses:
             return
         try:
             own = self._images.own_addresses()
-            for name in testimony.images:
-                image = RbdImage(name.pool, name.name)
+            images = [RbdImage(name.pool, name.name) for name in testimony.images]
+            yield from self._unnamed(testimony.instance, images, testimony.host)
+            for image in images:
                 yield _image_fact(image, self._images.watchers(image), own, holder_addresses,
                                   has_qemu=testimony.state in _WITH_QEMU)
         except errors.Error as e:
             yield Fact("watchers", Verdict.UNKNOWN, str(e))
+
+
+    def _unnamed(self, instance: str, named: ty.Sequence[RbdImage], holder: str,
+                 ) -> ty.Iterator[Fact]:
+        """Doubt where the guest's disk is there and the holder names others only.
+
+        They may be another guest's, watched from the holder as they should be.
+        A guest on volumes alone has no such disk.
+        """
+        own = RbdImage(self._own_pool, f"{instance}_disk")
+        if not self._own_pool or own in named:
+            return
+        try:
+            self._images.watchers(own)
+        except errors.ImageMissing:
+            return
+        yield Fact("watchers", Verdict.NO, f"{holder} does not name {own}, which is the guest's")
 
 
 def _known_state(testimony: payloads.Testimony) -> GuestState | None:

@@ -48,7 +48,8 @@ class ImageStore:
     def watchers(self, image: RbdImage) -> frozenset[str]:
         """The IP addresses from which an image is watched right now.
 
-        :raises errors.CephUnavailable: it cannot be told, a missing image included.
+        :raises errors.ImageMissing: there is no such image.
+        :raises errors.CephUnavailable: it cannot be told.
         :raises errors.CephBindingsMissing: rados and rbd cannot be imported.
         """
         namespace, _, name = image.name.rpartition("/")
@@ -90,6 +91,9 @@ class ImageStore:
                 raise
         try:
             return self._bounded.run(asked)
+        except rbd.ImageNotFound as e:
+            raise errors.ImageMissing(what=what, reason=e, conf=self._settings.conf_path,
+                                      user=self._settings.user) from e
         except (rados.Error, rbd.Error, ValueError) as e:
             raise self._unavailable(str(e), what) from e
 

@@ -12,6 +12,7 @@ from rpcapi.fields import (
     Digest,
     InstanceUUID,
     MigrationKey,
+    OwnerName,
     Payload,
     RelativePath,
     Size,
@@ -42,8 +43,8 @@ class FileEntry(Payload, frozen=True, kw_only=True):
     mode: ty.Annotated[int, msgspec.Meta(ge=0, le=0o7777)]
     uid: ty.Annotated[int, msgspec.Meta(ge=0, le=(1 << 32) - 2)]
     gid: ty.Annotated[int, msgspec.Meta(ge=0, le=(1 << 32) - 2)]
-    owner: ty.Annotated[str, msgspec.Meta(max_length=64)] = ""
-    group: ty.Annotated[str, msgspec.Meta(max_length=64)] = ""
+    owner: OwnerName = ""
+    group: OwnerName = ""
     mtime_ns: ty.Annotated[int, msgspec.Meta(ge=0, le=1 << 62)]
     digest: Digest = ""
     inline: ty.Annotated[bytes, msgspec.Meta(max_length=MAX_INLINE_BYTES)] | None = None

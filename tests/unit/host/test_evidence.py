@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The witnesses: what each says, in which words, and that nobody is believed without asking."""
 
+import typing as ty
+
 import pytest
 
+from rbd_worker import errors
+from rbd_worker.host import evidence
 from rbd_worker.model import (
     Evidence,
     Executor,
@@ -184,3 +188,37 @@ def test_the_verdict_is_of_now_and_nothing_is_remembered(world: World) -> None:
     assert not _ask(world).holds
     del world.hosts[0].libvirt.states[GUEST]
     assert _ask(world).holds
+
+
+class Cluster:
+    """The guest's own disk exists or not; whatever else is named is watched by the holder."""
+
+    def __init__(self, has_own_disk: bool) -> None:
+        self._has_own_disk = has_own_disk
+
+    def own_addresses(self) -> frozenset[str]:
+        return frozenset({"10.0.0.1"})
+
+    def watchers(self, image: RbdImage) -> frozenset[str]:
+        if image.name == f"{GUEST}_disk" and not self._has_own_disk:
+            raise errors.ImageMissing(what=image, reason="not found", conf="c", user="nova")
+        return frozenset({"10.0.0.2"})
+
+
+@pytest.mark.parametrize(("has_own_disk", "named", "holds"), [
+    (True, ("vms", f"{GUEST}_disk"), True),
+    (True, ("volumes", "volume-1"), False),
+    (True, ("vms", "5fc717eb-8add-4f06-a2a0-5126081deb02_disk"), False),
+    (False, ("volumes", "volume-1"), True)])
+def test_a_holder_has_to_name_the_guests_own_disk_where_there_is_one(
+        world: World, has_own_disk: bool, named: tuple[str, str], holds: bool) -> None:
+    """Another guest's images are watched from the holder as well as anybody could wish."""
+    here, there = world.hosts
+    there.libvirt.names[GUEST] = (RbdImage(*named),)
+    ports = here.alive.ports
+    witnesses = evidence.Witnesses(
+        ports.hypervisor, ty.cast(ty.Any, Cluster(has_own_disk)), ports.directories, ports.peers,
+        own_pool="vms")
+    found = witnesses.ask(GUEST, "node02")
+    assert found.holds is holds
+    assert holds or f"does not name vms/{GUEST}_disk" in found.doubt

@@ -135,3 +135,10 @@ def test_no_wire_value_raises_anything_but_bad_payload(cls, wire):
 @pytest.mark.parametrize("cls", ALL)
 def test_every_payload_is_frozen(cls):
     assert cls.__struct_config__.frozen
+
+
+@pytest.mark.parametrize("text", ["\ud800", "a\nforged line", "\x1b[2J", "\x9b31m", "\0"])
+def test_text_for_people_is_one_line_that_utf_8_can_carry(text: str) -> None:
+    with pytest.raises(fields.BadPayload) as caught:
+        payloads.RollbackReply.from_wire({"done": True, "reason": text})
+    assert text not in str(caught.value)
