@@ -4,15 +4,13 @@
 import collections
 import dataclasses
 import json
-import pathlib
 import re
 import subprocess
 import sys
-import tempfile
 import time
 import typing as ty
 
-from tests.fuzz import corpus, targets
+from tests.fuzz import corpus, reach, targets
 
 #: Seconds of one input, and MiB of the process, that count as a defect.
 TIMEOUT, MEMORY = 10, 1024
@@ -89,14 +87,10 @@ class Campaign:
 
 
 def minimise(name: str) -> int:
-    """Keep in the source what reaches something of its own; how many inputs that are."""
+    """Keep in the source what reaches something that no seed does; how many inputs that are."""
     target = targets.load(name)
-    corpus.fill(name, target)
-    with tempfile.TemporaryDirectory() as place:
-        process = _started(name, ["-merge=1", f"-max_len={target.max_len}", place,
-                                  str(corpus.working(name))])
-        process.communicate()
-        return corpus.take_over(name, pathlib.Path(place))
+    found = [path.read_bytes() for path in corpus.working(name).iterdir()]
+    return corpus.take_over(name, reach.smallest_with_the_same_reach(target, found, target.seeds))
 
 
 def history() -> dict[str, list[dict[str, ty.Any]]]:

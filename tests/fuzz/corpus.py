@@ -9,7 +9,6 @@ the next one begins.
 
 import hashlib
 import pathlib
-import shutil
 
 from tests.fuzz import targets
 
@@ -50,19 +49,17 @@ def write_dictionary(name: str, target: targets.Target) -> pathlib.Path:
     return path
 
 
-def take_over(name: str, minimised: pathlib.Path) -> int:
-    """The smallest of ``minimised`` become the source's corpus; how many inputs it has."""
+def take_over(name: str, inputs: list[bytes]) -> int:
+    """The smallest of ``inputs`` become the source's corpus; how many inputs it has."""
     place = _made(COMMITTED / name)
     for path in place.glob("*"):
         if not path.name.startswith("found-"):
             path.unlink()
     room = MOST_BYTES
-    smallest = sorted(minimised.iterdir(), key=lambda path: (path.stat().st_size, path.name))
-    for path in smallest[:MOST_INPUTS]:
-        room -= path.stat().st_size
-        if room < 0:
-            break
-        shutil.copyfile(path, place / path.name[:16])
+    for content in sorted(inputs, key=len)[:MOST_INPUTS]:
+        room -= len(content)
+        if room >= 0:
+            (place / hashlib.sha1(content).hexdigest()[:16]).write_bytes(content)
     return len(list(place.iterdir()))
 
 
