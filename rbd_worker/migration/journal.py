@@ -131,7 +131,7 @@ class JournalReader:
         """SQLite checks pages and types; what the values mean shows only here."""
         try:
             yield
-        except (ValueError, errors.BadInput) as e:
+        except (ValueError, RecursionError, errors.BadInput) as e:
             raise journal_file.damaged(self.path, "a row makes no sense") from e
 
 
