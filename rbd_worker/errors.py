@@ -16,7 +16,7 @@ translate foreign exceptions at their edge; inside there are only these.
 import typing as ty
 
 #: Characters of one error's text: enough for any sentence, too few to fill a disk.
-_MAX_TEXT = 1500
+_MAX_TEXT = 4096
 
 
 class Error(Exception):

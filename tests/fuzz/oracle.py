@@ -17,7 +17,7 @@ from rbd_worker import errors
 from tests.fixtures import wire
 
 #: Longest text of an error, in characters: it goes to logs and to the journal.
-MAX_TEXT = 4096
+MAX_TEXT = 9000
 
 T = ty.TypeVar("T")
 
