@@ -24,7 +24,8 @@ from rbd_worker.host import syscalls
 
 #: Offsets of what both processes see: the order, its acknowledgement, and the swaps so far.
 _ORDER, _ACKNOWLEDGED, _SWAPS = 0, 8, 16
-_STOP, _PAUSE, _GO = 0, 1, 2
+#: None is 0, which a reader may see for a moment: struct clears what it is about to write.
+_PAUSE, _GO, _STOP = 1, 2, 3
 _PATIENCE = 30.0
 #: Between two swaps at most, in seconds; the code has to get into the middle now and then.
 _LONGEST_PAUSE = 0.0002
@@ -85,9 +86,9 @@ def _swap(root: pathlib.Path, names: list[str]) -> None:
     top = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
     swaps = 0
     while (order := _read(board, _ORDER)) != _STOP:
-        if _read(board, _ACKNOWLEDGED) != order:
+        if order and _read(board, _ACKNOWLEDGED) != order:
             _write(board, _ACKNOWLEDGED, order)
-        if order == _PAUSE:
+        if order != _GO:
             time.sleep(0.0005)
             continue
         if _exchanged(top, *random.choice(pairs)):

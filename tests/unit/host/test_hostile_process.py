@@ -21,7 +21,16 @@ import zlib
 import pytest
 
 from rbd_worker import errors
-from rbd_worker.host import console, instances, new_directory, probe, staging, trash, walk
+from rbd_worker.host import (
+    console,
+    instances,
+    new_directory,
+    probe,
+    staging,
+    trash,
+    trash_items,
+    walk,
+)
 from tests import hostile
 from tests.fuzz import oracle
 from tests.unit.host.entries import ROOT, directory_of, entry_of
@@ -40,7 +49,7 @@ LINKED = b"what has a second name inside"
 ENTRIES = (entry_of("disk.config", b"new"), directory_of("keys"), entry_of("keys/one", b"a key"),
            entry_of("keys/three", b"three"), entry_of("console.log", b"history\n"))
 HOME, AREA = f"instances/{UUID}", f"instances/.rbd-worker/staging/{UUID}"
-OLD = f"{UUID}.20200101T000000.abcdef"
+OLD, OLD_TIME = f"{UUID}.20200101T000000.abcdef", 1_577_836_800.0
 DECOYS = ("decoys/to-directory", "decoys/to-file", "decoys/fifo", "decoys/other", "decoys/hard")
 
 
@@ -73,6 +82,9 @@ class Disk:
         old = self.path / ".rbd-worker" / "trash" / OLD
         (old / "directory" / "keys").mkdir(parents=True)
         (old / "directory" / "keys" / "one").write_bytes(b"old")
+        (old / trash_items.RECORD).write_bytes(trash_items.Record(  # proven: it may be purged
+            UUID, "migration-1", OLD_TIME, evidence().facts,
+            (old / "directory").stat().st_ino).encoded())
         for own in (old, old.parent, old.parent.parent):
             own.chmod(0o700)
         decoys = self.root / "decoys"
