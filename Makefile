@@ -43,8 +43,8 @@ lint: ## ruff and mypy --strict
 	@$(VENV)/ruff check .
 	@$(VENV)/mypy rbd_worker rpcapi devstack/lab devstack/setup devstack/gate doc/_ext/manual
 
-bench: setup ## Compare with rsync, tar and a bare consumer (root)
-	@$(VENV)/python -m tests.benchmarks
+bench: setup ## Compare with rsync, tar, a bare consumer and more; ARGS="prepare tap --json FILE" (root)
+	@$(VENV)/python -m tests.benchmarks $(ARGS)
 
 chaos: setup ## Kill parts at random moments while guests move; ARGS="--rounds 20 --seed 1" (root)
 	@$(VENV)/python -m tests.chaos $(ARGS)

@@ -1,12 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Alternate the candidates, keep every figure, print medians, spread and ratios."""
+"""Alternate the candidates and keep every figure; medians and quartiles of them."""
 
 import dataclasses
 import statistics
 import typing as ty
-
-from rich.console import Console
-from rich.table import Table
 
 
 @dataclasses.dataclass
@@ -21,7 +18,7 @@ class Series:
         return statistics.median(self.values)
 
     @property
-    def spread(self) -> tuple[float, float]:
+    def quartiles(self) -> tuple[float, float]:
         """First and third quartile."""
         if len(self.values) < 2:
             return self.median, self.median
@@ -30,25 +27,14 @@ class Series:
 
 
 def alternate(rounds: int, candidates: ty.Mapping[str, ty.Callable[[], float]],
-              step: ty.Callable[[], None] = lambda: None) -> list[Series]:
-    """Run every candidate once a round, in turn, so that noise meets all of them alike."""
+              step: ty.Callable[[], object] = lambda: None) -> list[Series]:
+    """Run every candidate once a round, in turn, so that noise meets all of them alike.
+
+    :param step: called after each single measurement, for a progress bar.
+    """
     series = {name: Series(name) for name in candidates}
     for _ in range(rounds):
         for name, run in candidates.items():
             series[name].values.append(run())
             step()
     return list(series.values())
-
-
-def show(title: str, unit: str, series: list[Series], console: Console) -> None:
-    """The first of ``series`` is ours; each other one's ratio is ours divided by it."""
-    ours = series[0]
-    table = Table(title=f"{title} ({len(ours.values)} rounds)", title_justify="left")
-    table.add_column("")
-    for column in (f"median {unit}", "quartiles", "ours / this"):
-        table.add_column(column, justify="right")
-    for one in series:
-        first, third = one.spread
-        ratio = "" if one is ours else f"{ours.median / one.median:.3f}"
-        table.add_row(one.name, f"{one.median:,.1f}", f"{first:,.1f} .. {third:,.1f}", ratio)
-    console.print(table)

@@ -12,33 +12,38 @@ import subprocess
 import sys
 import uuid
 
-from rich.console import Console
-
 from devstack import conductor as wire
 from devstack import lab as labs
-from tests.benchmarks import measure, tap_consumer
+from tests.benchmarks import tap_consumer
+from tests.benchmarks.bench import Bench
+from tests.benchmarks.measure import Series
+from tests.benchmarks.results import Goal, Result, Table
 
-ROUNDS = 5
+ROUNDS = 7
 MESSAGES = 12000
 
 
-def run(lab: labs.Lab, console: Console) -> list[measure.Series]:
-    lab.reset()
+def run(bench: Bench) -> Result:
+    lab = bench.lab
+    results: dict[str, list[dict[str, float]]] = {kind: [] for kind in tap_consumer.KINDS}
     with wire.Conductor(lab.broker_url) as conductor:
         for kind in tap_consumer.KINDS:
             _consume(lab, kind, 0)  # makes its queue, with its bindings
-        results: dict[str, list[dict[str, float]]] = {kind: [] for kind in tap_consumer.KINDS}
-        for _ in range(ROUNDS):
-            _publish(conductor)
-            for kind in tap_consumer.KINDS:
-                results[kind].append(_consume(lab, kind, MESSAGES))
-    rates = [measure.Series(kind, [MESSAGES / r["seconds"] for r in runs])
-             for kind, runs in results.items()]
-    cpu = [measure.Series(kind, [r["cpu"] / MESSAGES * 1e6 for r in runs])
-           for kind, runs in results.items()]
-    measure.show(f"messages heard a second, {MESSAGES} of 20 KB", "1/s", rates, console)
-    measure.show("CPU for each message", "µs", cpu, console)
-    return rates + cpu
+        with bench.progress("tap", 2 * ROUNDS) as step:
+            for number in range(ROUNDS):
+                _publish(conductor)
+                for kind in tap_consumer.KINDS[::-1 if number % 2 else 1]:
+                    results[kind].append(_consume(lab, kind, MESSAGES))
+                    step()
+    rates = Table(f"{MESSAGES} messages of 20 KB, 95 of 100 not ours", "1/s", [
+        Series(kind, [MESSAGES / r["seconds"] for r in runs]) for kind, runs in results.items()])
+    cpu = Table("CPU for each message", "µs", [
+        Series(kind, [r["cpu"] / MESSAGES * 1e6 for r in runs])
+        for kind, runs in results.items()])
+    return Result("tap", [rates, cpu], [
+        Goal("rate: ratio to a bare kombu consumer", rates.ratio(tap_consumer.BARE), 0.8,
+             at_least=True),
+        Goal("CPU a message: ratio to the same", cpu.ratio(tap_consumer.BARE), 1.3)])
 
 
 def _publish(conductor: wire.Conductor) -> None:

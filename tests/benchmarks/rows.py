@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""All benchmarks, in the order in which they run."""
+
+import dataclasses
+import typing as ty
+
+from tests.benchmarks import bulk, journal, prepare, tap
+from tests.benchmarks.bench import Bench
+from tests.benchmarks.results import Result
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One benchmark.
+
+    :ivar limit: seconds after which it is given up.
+    """
+
+    what: str
+    run: ty.Callable[[Bench], Result]
+    limit: int
+
+
+ROWS = {
+    "prepare": Row("a directory of 1.1 MiB, against rsync and tar over ssh", prepare.run, 240),
+    "bulk": Row("64 MiB, and 10 GiB sparse, against rsync -aS over ssh", bulk.run, 420),
+    "tap": Row("20 KB messages, against a bare kombu consumer", tap.run, 180),
+    "journal": Row("a durable record, against sqlite3's own commit", journal.run, 120),
+}
