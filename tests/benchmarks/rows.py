@@ -4,7 +4,7 @@
 import dataclasses
 import typing as ty
 
-from tests.benchmarks import bulk, drain, hook, idle, journal, migration, prepare, tap
+from tests.benchmarks import audit, brokercost, bulk, drain, hook, idle, journal, migration, prepare, tap
 from tests.benchmarks.bench import Bench
 from tests.benchmarks.results import Result
 
@@ -23,11 +23,13 @@ class Row:
 
 ROWS = {
     "prepare": Row("a directory of 1.1 MiB, against rsync and tar over ssh", prepare.run, 240),
-    "bulk": Row("64 MiB, and 10 GiB sparse, against rsync -aS over ssh", bulk.run, 420),
+    "bulk": Row("64 MiB, and 10 GiB sparse, against rsync -aS over ssh", bulk.run, 600),
     "tap": Row("20 KB messages, against a bare kombu consumer", tap.run, 180),
     "migration": Row("a guest's move with workers, against the same without", migration.run, 420),
     "drain": Row("500 migrations at once between two workers", drain.run, 400),
+    "audit": Row("10,000 directories, one suspect in a hundred", audit.run, 240),
     "hook": Row("libvirt's hook, against an empty shell hook", hook.run, 120),
     "idle": Row("memory, CPU and ready time, against nova-compute at rest", idle.run, 300),
+    "broker": Row("what a host costs RabbitMQ, 10 to 300 hosts", brokercost.run, 420),
     "journal": Row("a durable record, against sqlite3's own commit", journal.run, 120),
 }
