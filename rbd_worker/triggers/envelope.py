@@ -26,6 +26,8 @@ _KNOWN_BEGINNING = re.compile(rb'\s*\{\s*"oslo\.version"\s*:\s*"2\.')
 _IN_EVERY_NAME = b"live_migrat"
 #: An ASCII letter or underscore may be written as an escape in JSON.
 _ESCAPED_LETTER = re.compile(rb"\\u00[4-7]")
+#: Every match of it begins so; to look for fixed bytes takes a fifth of the time.
+_ESCAPE = b"\\u00"
 
 
 class MessageTooLarge(errors.BadInput):
@@ -44,7 +46,7 @@ def may_concern(body: bytes) -> bool:
     return (_IN_EVERY_NAME in body
             or not body.endswith(b"}")
             or _KNOWN_BEGINNING.match(body) is None
-            or _ESCAPED_LETTER.search(body) is not None)
+            or (_ESCAPE in body and _ESCAPED_LETTER.search(body) is not None))
 
 
 def opened(body: bytes | str) -> dict[str, ty.Any]:
