@@ -15,6 +15,7 @@ A witness that cannot be asked is UNKNOWN, which counts as a no.  Nothing in
 here removes anything, and nothing is remembered from an earlier asking.
 """
 
+import concurrent.futures
 import typing as ty
 
 from rbd_worker import errors
@@ -27,6 +28,9 @@ from rpcapi import payloads
 _HELD = (GuestState.RUNNING, GuestState.PAUSED, GuestState.SHUTOFF)
 #: A paused guest's QEMU holds its images as a running one's does.
 _WITH_QEMU = (GuestState.RUNNING, GuestState.PAUSED)
+#: Images that Ceph is asked about at the same time, each some round trips to an OSD;
+#: fewer than the client's threads, so that plans are answered meanwhile.
+_AT_ONCE = 6
 #: Phases of a migration in which a worker orders nothing from libvirt.
 _AT_REST = (Phase.PRE, Phase.ROLLBACK)
 
@@ -72,11 +76,12 @@ class Witnesses:
             for of_one in facts.values():
                 of_one.append(Fact("holder", Verdict.UNKNOWN, str(e)))
         else:
-            for instance, testimony in testimonies.items():
+            for testimony, watchers in zip(
+                    testimonies.values(), self._all_watchers(testimonies.values()), strict=True):
+                instance = testimony.instance
                 states[instance] = _known_state(testimony)
                 facts[instance] += [self._path(instance, testimony),
-                                    _holder(testimony, asking_for),
-                                    *self._watchers(testimony)]
+                                    _holder(testimony, asking_for), *watchers]
         return {instance: Evidence(instance, tuple(found), states.get(instance))
                 for instance, found in facts.items()}
 
@@ -97,6 +102,16 @@ class Witnesses:
         if testimony.probe is None:
             return Fact("path", Verdict.UNKNOWN, f"{testimony.host} could not look for the nonce")
         return probe.compare(self._directories, instance, testimony.probe)
+
+    def _all_watchers(self, testimonies: ty.Collection[payloads.Testimony],
+                      ) -> list[list[Fact]]:
+        """What Ceph says of each one's images; several are asked for at the same time."""
+        def asked(testimony: payloads.Testimony) -> list[Fact]:
+            return list(self._watchers(testimony))
+        if len(testimonies) < 2:
+            return [asked(testimony) for testimony in testimonies]
+        with concurrent.futures.ThreadPoolExecutor(_AT_ONCE, "watchers") as pool:
+            return list(pool.map(asked, testimonies))
 
     def _watchers(self, testimony: payloads.Testimony) -> ty.Iterator[Fact]:
         holder_addresses = frozenset(testimony.addresses)
