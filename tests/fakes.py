@@ -133,6 +133,10 @@ class Libvirt:
         self._check()
         return dict(self.states)
 
+    def instances(self) -> frozenset[str]:
+        self._check()
+        return frozenset(self.states)
+
     def abort(self, instance: str) -> None:
         self._check()
         self.orders.append(("abort", instance))

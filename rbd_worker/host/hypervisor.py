@@ -74,6 +74,14 @@ class Hypervisor:
             return found
         return self._translated(all_states)
 
+    def instances(self) -> frozenset[str]:
+        """The UUIDs of all guests that libvirt knows here; one question, however many they are.
+
+        :raises errors.HypervisorUnavailable: it cannot be asked.
+        """
+        return self._translated(lambda libvirtd: frozenset(
+            domain.UUIDString() for domain in libvirtd.listAllDomains()))
+
     def has_job(self, instance: str) -> bool:
         """Whether a migration or another job runs on the guest.
 

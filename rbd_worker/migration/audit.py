@@ -42,6 +42,10 @@ LOG = logging.getLogger(__name__)
 ANSWER_SECONDS = 3.0
 #: Of two hosts that both claim a guest none is believed; more names help nobody.
 _MOST_HOLDERS = 4
+#: Once every suspect has a holder, the seconds without an answer that end the waiting:
+#: enough for a second holder that is as fast as the first ones.  Later ones change
+#: nothing that matters, since the witnesses decide, whoever is asked.
+QUIET_SECONDS = 0.3
 #: Instances in one question for testimony; each costs its host some milliseconds.
 BATCH = 50
 #: A guest in another state is on its way: its record may lag behind.
@@ -75,7 +79,7 @@ class Audit:
         """Tell the asker which of its suspects this host's libvirt has."""
         if request.asker == self._settings.host:
             return
-        held = tuple(sorted(self._ports.hypervisor.domains().keys() & set(request.instances)))
+        held = tuple(sorted(self._ports.hypervisor.instances().intersection(request.instances)))
         if held:
             self._ports.peers.holding(request.asker, payloads.HoldingReport(
                 host=self._settings.host, token=request.token, instances=held))
@@ -114,7 +118,7 @@ class Audit:
     def _suspects(self, names: ty.Sequence[str],
                   ) -> tuple[dict[str, Seen], dict[str, str]]:
         """Directories without a guest here, and why others are no suspects."""
-        here = self._ports.hypervisor.domains()
+        here = self._ports.hypervisor.instances()
         busy = {entry.migration.instance: entry
                 for entry in self._ports.journal.open_entries()}
         suspects: dict[str, Seen] = {}
@@ -188,10 +192,24 @@ class Audit:
             request = payloads.WhoHoldsRequest(asker=self._settings.host, token=self._token,
                                                instances=tuple(suspects[:10_000]))
         self._ports.peers.who_holds(request)
-        self._ports.shutdown.wait(ANSWER_SECONDS)
+        self._await_answers()
         with self._answers_lock:
             self._token, holders = "", self._holders
         return holders
+
+    def _await_answers(self) -> None:
+        """Until nobody is likely to answer any more."""
+        heard, waited, quiet = 0, 0.0, 0.0
+        while waited < ANSWER_SECONDS and not self._ports.shutdown.wait(QUIET_SECONDS / 3):
+            waited += QUIET_SECONDS / 3
+            quiet += QUIET_SECONDS / 3
+            with self._answers_lock:
+                answers = sum(map(len, self._holders.values()))
+                is_complete = all(self._holders.values())
+            if answers != heard:
+                heard, quiet = answers, 0.0
+            if is_complete and quiet >= QUIET_SECONDS:
+                return
 
     def _trashed(self, finding: payloads.Finding, seen: Seen) -> payloads.Finding:
         """The second look, and the removal of what it proves again."""

@@ -30,6 +30,7 @@ def test_running_defined_and_absent_guests_are_told_apart(here: Hypervisor):
 
 def test_all_guests_are_told_at_once(here: Hypervisor):
     assert here.domains() == {RUNNING: GuestState.RUNNING, DEFINED: GuestState.SHUTOFF}
+    assert here.instances() == {RUNNING, DEFINED}
 
 
 def test_each_answer_is_of_that_moment(here: Hypervisor):
@@ -65,7 +66,8 @@ def test_a_libvirt_that_is_not_there_is_unavailable_and_never_an_absent_guest(
         tmp_path: pathlib.Path):
     uri = f"qemu+unix:///system?socket={tmp_path}/none"
     away = Hypervisor(libvirt_settings.make(uri=uri), "node1", 5.0)
-    for question in (away.state, away.has_job, away.images, lambda _: away.domains()):
+    for question in (away.state, away.has_job, away.images, lambda _: away.domains(),
+                     lambda _: away.instances()):
         with pytest.raises(errors.HypervisorUnavailable) as caught:
             question(RUNNING)
         assert uri in str(caught.value)

@@ -6,6 +6,7 @@ import typing as ty
 import pytest
 
 from devstack import conductor
+from rbd_worker.migration import audit as audits
 from rbd_worker.model import GuestState
 from rpcapi import payloads
 from tests import world as worlds
@@ -208,3 +209,18 @@ def test_a_worker_does_not_answer_its_own_question(world: World) -> None:
     here.alive.audit.who_holds(payloads.WhoHoldsRequest(
         asker=here.name, token="t", instances=(GUEST,)))
     assert len(world.bus.calls) == before
+
+
+def test_the_wait_for_holders_ends_early_where_every_suspect_has_one(world: World) -> None:
+    begun = world.timeline.now
+    assert _audit(world, act=False)[GUEST].verdict == "leftover"
+    assert world.timeline.now - begun < audits.ANSWER_SECONDS / 2
+
+
+def test_a_guest_that_nobody_has_is_waited_for_to_the_end(world: World) -> None:
+    _leave(world.hosts[0], OTHER)
+    world.timeline.pass_time(4000)
+    begun = world.timeline.now
+    findings = _audit(world, act=False)
+    assert world.timeline.now - begun >= audits.ANSWER_SECONDS - 0.001
+    assert (findings[GUEST].verdict, findings[OTHER].verdict) == ("leftover", "kept")
