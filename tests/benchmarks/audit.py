@@ -28,6 +28,9 @@ from tests.benchmarks.bench import Bench
 from tests.benchmarks.results import Goal, Result, Table
 from tests.functional.fleet import Fleet
 
+if ty.TYPE_CHECKING:
+    import oslo_messaging
+
 ROUNDS = 7
 DIRECTORIES, SUSPECTS, RUNNING = 10_000, 100, 10
 
@@ -66,7 +69,8 @@ def run(bench: Bench) -> Result:
 
 def _audited(lab: labs.Lab, suspects: list[str], step: ty.Callable[[], None],
              ) -> tuple[list[measure.Series], int]:
-    client = _client(lab)
+    transport = _transport(lab)
+    client = rpc_client.Client(transport)
     client.describe("node1")  # the connection is there
 
     def once() -> float:
@@ -79,17 +83,20 @@ def _audited(lab: labs.Lab, suspects: list[str], step: ty.Callable[[], None],
         assert verdicts.count("leftover") == RUNNING, reply.findings[:2]
         return took
 
-    with _fan_outs(lab) as counted:
-        series = measure.alternate(ROUNDS, {"rbd-worker": once}, step)
-        return series, counted()
+    try:
+        with _fan_outs(lab) as counted:
+            series = measure.alternate(ROUNDS, {"rbd-worker": once}, step)
+            return series, counted()
+    finally:
+        transport.cleanup()
 
 
-def _client(lab: labs.Lab) -> rpc_client.Client:
+def _transport(lab: labs.Lab) -> "oslo_messaging.Transport":
     conf = cfg.CONF  # oslo.messaging looks into no other
     broker.register(conf)
     conf([], default_config_files=[])
     conf.set_override("transport_url", lab.broker_url)
-    return rpc_client.Client(rpc_client.transport_for(conf))
+    return rpc_client.transport_for(conf)
 
 
 @contextlib.contextmanager

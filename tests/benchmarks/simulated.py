@@ -126,6 +126,9 @@ class SimulatedHypervisor(hypervisor.Hypervisor):
     def domains(self) -> dict[str, GuestState]:
         return self._states.on(self._name)
 
+    def instances(self) -> frozenset[str]:
+        return frozenset(self.domains())
+
     def has_job(self, instance: str) -> bool:
         return self.state(instance) in (GuestState.INCOMING, GuestState.OUTGOING)
 
