@@ -18,6 +18,7 @@ from rbd_worker.host import arrivals, digest, sparse, syscalls
 from rbd_worker.host.area import Area
 from rbd_worker.host.instances import Limits, PinnedDirectory
 from rbd_worker.host.owners import Owners
+from rbd_worker.host.read_ahead import ReadAhead
 from rpcapi import client
 from rpcapi.payloads import Chunk, FileEntry
 
@@ -118,20 +119,25 @@ class Receiver:
         offset = 0
         told = time.monotonic()
         left = arrivals.most_chunks(entry)
-        while offset < entry.size:
-            left -= 1
-            if left < 0:
-                raise errors.BadInput(what="the peer's files", reason="a file comes in crumbs")
-            if time.monotonic() > self._deadline:  # the source has given up by now
-                raise errors.CopyTooSlow(path=entry.path, seconds=client.COPY_SECONDS)
-            chunk = self._fetch(entry, offset)
-            content = arrivals.content_of(chunk, entry, offset)
-            self._count(sparse.write_sparsely(part, content, offset))
-            offset = chunk.next
-            if time.monotonic() - told > _PROGRESS_SECONDS:
-                told = time.monotonic()
-                LOG.info("[instance: %s] %s: %d of %d MiB are here", self._instance,
-                         syscalls.printable(entry.path), offset >> 20, entry.size >> 20)
+        with ReadAhead(functools.partial(self._fetch, entry), entry.size) as pieces:
+            while offset < entry.size:
+                left -= 1
+                self._check_patience(entry, left)
+                chunk = pieces.chunk(offset)
+                content = arrivals.content_of(chunk, entry, offset)
+                self._count(sparse.write_sparsely(part, content, offset))
+                offset = chunk.next
+                if time.monotonic() - told > _PROGRESS_SECONDS:
+                    told = time.monotonic()
+                    LOG.info("[instance: %s] %s: %d of %d MiB are here", self._instance,
+                             syscalls.printable(entry.path), offset >> 20, entry.size >> 20)
+
+    def _check_patience(self, entry: FileEntry, left: int) -> None:
+        """Neither more pieces than a file can have, nor longer than the source waits."""
+        if left < 0:
+            raise errors.BadInput(what="the peer's files", reason="a file comes in crumbs")
+        if time.monotonic() > self._deadline:  # the source has given up by now
+            raise errors.CopyTooSlow(path=entry.path, seconds=client.COPY_SECONDS)
 
     def _count(self, written: int) -> None:
         """The limits hold for what arrives, not only for what was announced."""
