@@ -4,7 +4,18 @@
 import dataclasses
 import typing as ty
 
-from tests.benchmarks import audit, brokercost, bulk, drain, hook, idle, journal, migration, prepare, tap
+from tests.benchmarks import (
+    audit,
+    brokercost,
+    bulk,
+    drain,
+    hook,
+    idle,
+    journal,
+    migration,
+    prepare,
+    tap,
+)
 from tests.benchmarks.bench import Bench
 from tests.benchmarks.results import Result
 

@@ -55,7 +55,7 @@ class SshCopies:
         return self._timed(f"rsync {options} -e '{ssh}' {path} {self._to}:{path}", guest)
 
     def tar(self, guest: labs.Guest, multiplexed: bool = False) -> float:
-        """Milliseconds of one ``tar`` after two calls of ssh, as OpenNebula's premigrate does it."""
+        """Milliseconds of ``tar`` after two calls of ssh, as OpenNebula's premigrate does it."""
         path = f"/var/lib/nova/instances/{guest.uuid}"
         ssh = f"{self._multiplexed if multiplexed else self._plain} {self._to}"
         return self._timed(f"{ssh} 'rm -rf {path}' && {ssh} 'mkdir -p {path}' && "
