@@ -48,6 +48,7 @@ from rbd_worker.model import Executor
 from rbd_worker.preflight import bench, pair, survey
 from rbd_worker.triggers import (
     broker,
+    consumers,
     control_endpoint,
     domain_events,
     hearing,
@@ -91,7 +92,8 @@ class Worker:
                  images: rbd.ImageStore | None = None) -> None:
         self.settings = settings
         self.started = time.time()
-        self._broker = broker_settings
+        self._nova_consumers = consumers.Consumers(
+            lambda: tap.consumers_of(broker_settings, f"compute.{settings.host}"))
         self.journal = journal.Journal(settings.state_directory, host=settings.host)
         self.hypervisor = hypervisor or hypervisors.Hypervisor(
             settings.libvirt, settings.host, settings.libvirt_timeout,
@@ -148,7 +150,8 @@ class Worker:
                                          settings.ceph.pool),
             movers=mover.Movers(self.hypervisor, settings.max_concurrent_live_migrations,
                                 settings.live_migration_retry_count, shutdown),
-            shutdown=shutdown, records=_records(settings), nova_consumers=self._nova_consumers)
+            shutdown=shutdown, records=_records(settings),
+            nova_consumers=self._nova_consumers.count)
 
     def _preflight(self, client: rpc_client.Client) -> preflight_endpoint.PreflightEndpoint:
         surveyor = survey.Surveyor(bench.Bench(
@@ -249,22 +252,19 @@ class Worker:
         LOG.debug("[instance: %s] libvirt: %s", instance, what)
         self.coordinator.wake_instance(instance)
 
-    def _nova_consumers(self) -> int:
-        return tap.consumers_of(self._broker, f"compute.{self.settings.host}") or 0
-
     def _refuse_beside_nova_compute(self) -> None:
         """Executor libvirt and nova-compute would both move the same guest."""
         if self.settings.executor is not Executor.LIBVIRT:
             return
         try:
-            consumers = self._nova_consumers()
+            count = self._nova_consumers.count()
         except errors.BrokerUnavailable as e:
             LOG.warning("whether nova-compute runs here will be asked before each move: %s",
                         e.sentence)
             return
-        if consumers:
+        if count:
             raise errors.NovaComputeRuns(queue=f"compute.{self.settings.host}",
-                                         consumers=consumers)
+                                         consumers=count)
 
     def _warm_up(self) -> None:
         """Open the connections that the first migration would wait for."""
