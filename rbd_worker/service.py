@@ -27,6 +27,10 @@ LOG = logging.getLogger(__name__)
 #: Read where none are given on the command line, as far as they exist.
 CONFIG_FILES = ("/etc/nova/nova.conf", "/etc/rbd-worker/rbd-worker.conf")
 
+#: A signal that a thread of librados takes, or that comes right before the main thread
+#: begins to wait, does not wake it: Python acts on it when the main thread wakes next.
+_SIGNAL_SECONDS = 1.0
+
 _DESCRIPTION = """\
 The sidecar beside nova-compute for live migration of guests on Ceph RBD. It \
 reads nova.conf and needs no setting of its own to work."""
@@ -133,7 +137,8 @@ def _stay(notifier: systemd.Notifier, ailment: ty.Callable[[], str | None],
     watchdog = systemd.Watchdog(notifier, ailment, status)
     notifier.ready(status())
     watchdog.start()
-    stopped.wait()
+    while not stopped.wait(_SIGNAL_SECONDS):
+        pass
     notifier.stopping()
     watchdog.stop()
 
