@@ -3,6 +3,8 @@
 
 import collections.abc
 import contextlib
+import os
+import pathlib
 import signal
 import types
 import typing as ty
@@ -15,6 +17,7 @@ from tests import lab_session
 
 #: A run's own lab is named for the number of its process.
 OWN_LABS = "/var/tmp/rbdw-bench-"
+OTHER_LABS = "/var/tmp/rbdw-other-"
 
 
 class TookTooLong(Exception):
@@ -43,6 +46,15 @@ class Bench:
             self._lab = self._ends.enter_context(lab_session.own_lab(OWN_LABS))
         self._lab.reset()
         return self._lab
+
+    @contextlib.contextmanager
+    def another_lab(self) -> collections.abc.Iterator[labs.Lab]:
+        """A lab for one benchmark alone, which may change it for good; gone afterwards."""
+        root = pathlib.Path(f"{OTHER_LABS}{os.getpid()}")
+        try:
+            yield labs.up(root=root)
+        finally:
+            labs.down(root)
 
     @contextlib.contextmanager
     def progress(self, what: str, total: int,

@@ -25,7 +25,11 @@ OURS, NOVA = "rbd-worker", "nova-compute"
 
 
 def run(bench: Bench) -> Result:
-    lab = bench.lab
+    with bench.another_lab() as lab:
+        return _run(bench, lab)
+
+
+def _run(bench: Bench, lab: labs.Lab) -> Result:
     host = lab.host("node1")
     ready = Series(OURS)
     lacks = gate.missing()
