@@ -27,6 +27,7 @@ MIGRATIONS = 500
 WARM = 20
 CONSOLE_BYTES = 64 << 10
 HOSTS = ["drain1", "drain2"]
+SIDES = ("at the source", "at the destination")
 _SECONDS = 120
 
 
@@ -51,15 +52,19 @@ def run(bench: Bench) -> Result:
                 step()
                 memory = drain.memory(range(WARM, WARM + MIGRATIONS), both)
                 step()
-                waits = []
+                waits, cpu = [], [Series(name) for name in SIDES]
                 for number in range(1, ROUNDS + 1):
                     begin = WARM + MIGRATIONS * number
+                    used = [simulated.cpu_seconds(one.pid) for one in both]
                     waits.append(drain.through(range(begin, begin + MIGRATIONS)))
+                    for one, series, before in zip(both, cpu, used, strict=True):
+                        series.values.append(
+                            (simulated.cpu_seconds(one.pid) - before) / MIGRATIONS * 1000)
                     step()
-    return _result(memory, waits)
+    return _result(memory, waits, cpu)
 
 
-def _result(memory: list[Series], waits: list[list[float]]) -> Result:
+def _result(memory: list[Series], waits: list[list[float]], cpu: list[Series]) -> Result:
     rate = Series("rbd-worker", [MIGRATIONS / max(one) for one in waits])
     every = Series("of one migration", sorted(wait for one in waits for wait in one))
     fairness = Series("longest / median", [
@@ -68,6 +73,7 @@ def _result(memory: list[Series], waits: list[list[float]]) -> Result:
         Table(f"{MIGRATIONS} migrations at once, end to end", "1/s", [rate]),
         Table("from the cast to the end on both hosts", "s", [every]),
         Table("longest wait", "medians", [fairness]),
+        Table("CPU of one migration", "ms", cpu),
         Table("memory for each open migration", "KiB", memory)], [
         Goal("migrations a second", rate.median, 40, at_least=True),
         Goal("KiB for each open one, the larger of both hosts",
@@ -101,7 +107,7 @@ class _Drain:
         self._gate.touch()
         self._ended(orders)
         return [Series(name, [(end - begin) / len(orders)]) for name, begin, end in zip(
-            ("at the source", "at the destination"), before, after, strict=True)]
+            SIDES, before, after, strict=True)]
 
     def _ordered(self, numbers: range) -> dict[str, float]:
         """Publish the casts; each migration's key and when it was published."""

@@ -17,7 +17,7 @@ from devstack import lab as labs
 from tests.benchmarks.bench import Bench
 from tests.benchmarks.measure import Series
 from tests.benchmarks.results import Goal, Result, Table
-from tests.benchmarks.simulated import memory_kib
+from tests.benchmarks.simulated import cpu_seconds, memory_kib
 
 STARTS = 7
 SECONDS = 60
@@ -84,14 +84,14 @@ def _started(lab: labs.Lab, host: labs.Host, cloud: gate.Cloud | None,
     now = time.clock_gettime(time.CLOCK_BOOTTIME)
     pid = worker.service.pid
     assert pid is not None
-    return worker, now - _stat(pid)[1]
+    return worker, now - _born(pid)
 
 
 def _watched(pids: dict[str, int], step: ty.Callable[[], None],
              ) -> tuple[list[Series], list[Series], list[Series]]:
     """Memory of each process once a second for a minute, and its CPU over that minute."""
     resident, proportional, cpu = ({name: Series(name) for name in pids} for _ in range(3))
-    used = {name: _stat(pid)[0] for name, pid in pids.items()}
+    used = {name: cpu_seconds(pid) for name, pid in pids.items()}
     since = time.monotonic()
     for _ in range(SECONDS):
         time.sleep(1)
@@ -102,12 +102,11 @@ def _watched(pids: dict[str, int], step: ty.Callable[[], None],
         step()
     for name, pid in pids.items():
         cpu[name].values.append(
-            (_stat(pid)[0] - used[name]) / (time.monotonic() - since) * 100)
+            (cpu_seconds(pid) - used[name]) / (time.monotonic() - since) * 100)
     return list(resident.values()), list(proportional.values()), list(cpu.values())
 
 
-def _stat(pid: int) -> tuple[float, float]:
-    """Seconds of CPU that a process has used, and its start in seconds since the boot."""
+def _born(pid: int) -> float:
+    """When a process was started, in seconds since the boot."""
     fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    ticks = os.sysconf("SC_CLK_TCK")
-    return (int(fields[11]) + int(fields[12])) / ticks, int(fields[19]) / ticks
+    return int(fields[19]) / os.sysconf("SC_CLK_TCK")

@@ -258,5 +258,11 @@ def memory_kib(pid: int) -> tuple[float, float]:
     return found["Rss"], found["Pss"]
 
 
+def cpu_seconds(pid: int) -> float:
+    """What a process has used so far."""
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 if __name__ == "__main__":
     main()
