@@ -13,6 +13,8 @@ import time
 from devstack import lab as labs
 
 _KEYS = "/etc/rbd-worker/bench"
+#: Apart from the port of an sshd that the lab may have.
+_PORT = 2022
 #: Seconds that one copy may take; a sparse file of 10 GiB is read as a whole.
 _SECONDS = 200.0
 
@@ -24,7 +26,7 @@ class SshCopies:
         self._one, self._two = lab.host("node1"), lab.host("node2")
         self._to = f"root@{self._two.address}"
         self._make_keys()
-        base = (f"ssh -F none -i {_KEYS}/id -o UserKnownHostsFile={_KEYS}/known "
+        base = (f"ssh -F none -p {_PORT} -i {_KEYS}/id -o UserKnownHostsFile={_KEYS}/known "
                 "-o BatchMode=yes -o LogLevel=ERROR")
         self._plain = f"{base} -o ControlMaster=no"
         self._multiplexed = (f"{base} -o ControlPath={_KEYS}/mux -o ControlMaster=auto "
@@ -86,7 +88,7 @@ class SshCopies:
         public = self._one.run(["cat", f"{_KEYS}/id.pub"]).stdout
         self._two.write(f"{_KEYS}/authorized", public, 0o600)
         self._two.write(f"{_KEYS}/sshd_config", "\n".join((
-            f"HostKey {_KEYS}/host", f"AuthorizedKeysFile {_KEYS}/authorized", "StrictModes no",
+            f"Port {_PORT}", f"HostKey {_KEYS}/host", f"AuthorizedKeysFile {_KEYS}/authorized", "StrictModes no",
             "UsePAM no", "PasswordAuthentication no", "PidFile none", "UseDNS no", "")), 0o600)
         key = self._two.run(["cat", f"{_KEYS}/host.pub"]).stdout
-        self._one.write(f"{_KEYS}/known", f"{self._two.address} {key}", 0o600)
+        self._one.write(f"{_KEYS}/known", f"[{self._two.address}]:{_PORT} {key}", 0o600)
