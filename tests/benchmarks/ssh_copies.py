@@ -88,7 +88,8 @@ class SshCopies:
         public = self._one.run(["cat", f"{_KEYS}/id.pub"]).stdout
         self._two.write(f"{_KEYS}/authorized", public, 0o600)
         self._two.write(f"{_KEYS}/sshd_config", "\n".join((
-            f"Port {_PORT}", f"HostKey {_KEYS}/host", f"AuthorizedKeysFile {_KEYS}/authorized", "StrictModes no",
-            "UsePAM no", "PasswordAuthentication no", "PidFile none", "UseDNS no", "")), 0o600)
+            f"Port {_PORT}", f"HostKey {_KEYS}/host",
+            f"AuthorizedKeysFile {_KEYS}/authorized", "StrictModes no", "UsePAM no",
+            "PasswordAuthentication no", "PidFile none", "UseDNS no", "")), 0o600)
         key = self._two.run(["cat", f"{_KEYS}/host.pub"]).stdout
         self._one.write(f"{_KEYS}/known", f"[{self._two.address}]:{_PORT} {key}", 0o600)
