@@ -71,10 +71,19 @@ class _Census:
         time.sleep(5)  # the last ones' declarations are over
         memory = []
         for _ in range(SAMPLES):
-            memory.append(int(lab.broker.evaluate(_MEMORY)))
+            memory.append(_number(lab, _MEMORY))
             time.sleep(0.5)
-        return cls(int(lab.broker.evaluate(_CONNECTIONS)), int(lab.broker.evaluate(_QUEUES)),
-                   memory)
+        return cls(_number(lab, _CONNECTIONS), _number(lab, _QUEUES), memory)
+
+
+def _number(lab: labs.Lab, erlang: str, attempts: int = 5) -> int:
+    """What the broker answers; under load its node may miss the time to be connected to."""
+    for _ in range(attempts - 1):
+        try:
+            return int(lab.broker.evaluate(erlang))
+        except labs.CommandFailed:
+            time.sleep(1)
+    return int(lab.broker.evaluate(erlang))
 
 
 def _result(before: _Census, found: dict[int, _Census]) -> Result:
