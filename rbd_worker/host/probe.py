@@ -51,8 +51,8 @@ def lay(directories: Instances, instance: str) -> ty.Iterator[PathProbe]:
             os.close(syscalls.create_file(nonce, area))
         try:
             yield _identity(directories, instance, nonce)
-        finally:
-            with contextlib.suppress(FileNotFoundError):
+        finally:  # one that cannot be removed now is stale later
+            with contextlib.suppress(OSError):
                 os.unlink(nonce, dir_fd=area)
 
 
