@@ -38,16 +38,26 @@ class Testimonies:
             has_guest = state is not GuestState.ABSENT
             job = has_guest and self._guests.has_job(instance)
             images = self._guests.images(instance) if has_guest else ()
-            addresses = self._images.own_addresses() if has_guest else frozenset()
             own_probe, sees = self._look(instance, question.probe)
         except errors.Error as e:
             return payloads.Testimony(host=self._host, instance=instance, state="unknown",
                                       entries=entries, reason=str(e)[:1024])
+        addresses, reason = self._addresses() if has_guest else (frozenset(), "")
         return payloads.Testimony(
             host=self._host, instance=instance, state=state.value, job=job,
             images=tuple(payloads.ImageName(pool=i.pool, name=i.name) for i in images),
             addresses=tuple(sorted(addresses)), entries=entries,
-            sees_nonce=sees, probe=own_probe)
+            sees_nonce=sees, probe=own_probe, reason=reason)
+
+    def _addresses(self) -> tuple[frozenset[str], str]:
+        """Of this host's Ceph client, or why they are not known.
+
+        Where the guest is can be told without Ceph; a removal cannot do without.
+        """
+        try:
+            return self._images.own_addresses(), ""
+        except errors.Error as e:
+            return frozenset(), str(e)[:1024]
 
     def _given_up(self, entry: Entry) -> bool:
         """Whether this host heard that Nova gave the migration up before the guest moved."""
