@@ -26,6 +26,8 @@ TaskKey = tuple[str, Role]
 
 #: Seconds that a stop waits for steps in hand; the service manager's limit is longer.
 STOP_SECONDS = 15.0
+#: Seconds after which a journal that could not be written is tried again.
+JOURNAL_SECONDS = 30.0
 
 #: How long a rollback that nobody waits for is remembered, in seconds: longer
 #: than the source's worker may take to ask for the first time.
@@ -161,9 +163,16 @@ class Coordinator:
 
     @contextlib.contextmanager
     def holding(self, task: Task) -> ty.Iterator[None]:
-        """Have a task for oneself; who wanted to look at it meanwhile gets to it afterwards."""
+        """Have a task for oneself; who wanted to look at it meanwhile gets to it afterwards.
+
+        What could not be journaled is looked at again, whoever wanted it.
+        """
         with task.lock:
-            yield
+            try:
+                yield
+            except errors.JournalUnusable:
+                self._timers.after(JOURNAL_SECONDS, task.key, lambda: self.wake(task.key))
+                raise
         if task.is_wanted:
             self.wake(task.key)
 
@@ -291,10 +300,9 @@ class Coordinator:
             self.run(task)
         except errors.JournalUnusable as e:
             LOG.error("%s stands still: %s", task.migration, e.sentence)
-            self._timers.after(30, key, lambda: self.wake(key))
         except Exception:
             LOG.exception("%s a step failed in a way that is not foreseen", task.migration)
-            self._timers.after(30, key, lambda: self.wake(key))
+            self._timers.after(JOURNAL_SECONDS, key, lambda: self.wake(key))
         finally:
             task.lock.release()
             if task.is_wanted:
