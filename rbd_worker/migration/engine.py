@@ -65,13 +65,16 @@ def _forward(task: Task) -> Parked | None:
             result = _after_error(task, step, e)
         if isinstance(result, results.Wait):
             LOG.debug("%s waits in %s: %s", task.migration, step.name, result.reason)
-            task.mark(None)
+            # once it takes longer than one look the operator is told what it waits for
+            task.mark(None, result.reason if result.reason == task.waits_for else "")
+            task.waits_for = result.reason
             return Parked(result.seconds)
         if isinstance(result, results.TurnBack):
             _turn_back(task, result)
             return None
         finished = [(step.name, StepState.DONE, result.data)]
         task.attempts = 0
+        task.waits_for = ""
         LOG.debug("%s %s", task.migration, step.name)
     task.record(*finished)
     task.close(Outcome.COMPLETED, task.notes.get("advice", {}).get("sentence", ""))

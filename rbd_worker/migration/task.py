@@ -64,6 +64,8 @@ class Task:
         self.remark: tuple[float, str] | None = None
         #: How often the source had this host prepared.
         self.prepared = 0
+        #: Why the last look at it ended without a result.
+        self.waits_for = ""
         #: Somebody wanted to look at it while another thread had it.
         self.is_wanted = False
         # set by other threads, read by steps
