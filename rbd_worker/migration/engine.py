@@ -87,11 +87,14 @@ def _after_error(task: Task, step: plans.Step, error: errors.Error) -> results.R
     task.error = error
     if task.ports.shutdown.is_set():
         return results.Wait(0, "the worker stops")
+    if _source_asks_again(task, error):
+        raise error
     if task.migration.executor in step.may_fail_for:
+        task.skipped[step.name] = error
         LOG.warning("%s %s was not possible, Nova moves the guest anyway: %s",
                     task.migration, step.name, error.sentence)
         return results.Done({"skipped": error.sentence})
-    if _may_have_moved(task, step, error) or _source_asks_again(task, error):
+    if _may_have_moved(task, step, error):
         raise error
     return results.TurnBack(Outcome.CANCELLED if task.abort_requested else Outcome.FAILED,
                             error.sentence)

@@ -59,6 +59,8 @@ class Task:
         self.prepare: payloads.PrepareRequest | None = None
         self.finish: payloads.FinishRequest | None = None
         self.error: errors.Error | None = None
+        #: Steps that could not be done, and that the migration goes on without; why.
+        self.skipped: dict[str, errors.Error] = {}
         self.attempts = 0
         #: What Nova's record adds to the reason, and when it was read.
         self.remark: tuple[float, str] | None = None
