@@ -22,7 +22,7 @@ from rbd_worker.host import arriving_xml, ceph_conf, instances, new_directory, s
 from rbd_worker.host.arriving_xml import ArrivingGuest, RbdDisk
 from rbd_worker.migration import proof, results
 from rbd_worker.migration.task import Task
-from rbd_worker.model import Role
+from rbd_worker.model import GuestState, Role
 
 LOG = logging.getLogger(__name__)
 
@@ -217,6 +217,8 @@ def ensure_arrival_directory_trashed(task: Task) -> None:
     if directory is None:
         return
     with directory:
+        if task.ports.hypervisor.state(task.migration.instance) is not GuestState.ABSENT:
+            return  # it came after all, with a later migration, and uses it
         if list(directory.identity) == made["identity"]:
             proof.trash_when_proven(task, directory, holder=task.migration.source,
                                     asking_for=task.migration.key)

@@ -98,9 +98,19 @@ def _phase_of(task: Task, there: payloads.Testimony) -> str | None:
                  if e.migration == task.migration.key and not e.closed), None)
 
 
+def _was_given_up_by_source(task: Task, there: payloads.Testimony) -> bool:
+    """A guest that is here all the same has come with a later migration, which brings its files."""
+    return any(e.closed and e.outcome in (Outcome.FAILED, Outcome.CANCELLED)
+               for e in there.entries
+               if (e.migration, e.role) == (task.migration.key, Role.SOURCE.value))
+
+
 def _as_destination(task: Task, found: Settlement, there: payloads.Testimony,
                     pause: float) -> results.Result:
     phase = _phase_of(task, there)
+    if phase is None and _was_given_up_by_source(task, there):
+        return results.TurnBack(task.rollback_outcome, "the source has given it up; where the "
+                                                       "guest is now is not its doing")
     if found.place is Place.NOWHERE_KNOWN:
         raise errors.OutcomeUnknown(instance=task.migration.instance, reason=found.sentence)
     if found.place is Place.BETWEEN:
