@@ -39,7 +39,7 @@ def ensure_settled_at_source(task: Task) -> results.Result:
     if found.place is Place.NOWHERE_KNOWN:
         raise errors.OutcomeUnknown(instance=migration.instance, reason=found.sentence)
     if here is GuestState.SHUTOFF and _nova_may_take_it_as_moved(task):
-        return results.Wait(min(pause, 2), "the guest has died on its way; nova-compute is "
+        return results.Wait(min(pause, 2), "the guest has ended, maybe on its way; nova-compute is "
                                            "given time to say what becomes of it")
     if found.place is Place.DESTINATION:
         task.note("settled", at=ports.clock(), place=found.place.value)
@@ -150,8 +150,10 @@ def _nova_may_take_it_as_moved(task: Task) -> bool:
 
     nova-compute takes the end of libvirt's job as a success: it then forgets the
     guest here, removes its directory and records the destination as its host.
+    Whether the guest had begun to move may have gone unseen: it can have died
+    while the destination was still being prepared.
     """
-    if not task.is_nova or "guest_began_to_move" not in task.notes:
+    if not task.is_nova:
         return False
     if "guest_died" not in task.notes:
         task.note("guest_died", at=task.ports.clock())
