@@ -11,7 +11,7 @@ LABS := -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo demo-embedded test test-unit test-functional lint bench chaos fuzz gate \
-        lab-up lab-down lab-status lab-shell sample docs picture clean
+        simulate lab-up lab-down lab-status lab-shell sample docs picture clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' Makefile
@@ -53,6 +53,11 @@ fuzz: setup ## Hostile input, guided by coverage; TARGET=cast SECONDS=600 (or RU
 	@$(VENV)/pip install -q --disable-pip-version-check --no-deps -r tests/fuzz/constraints.txt
 	@$(VENV)/python -m tests.fuzz $(if $(SECONDS),--seconds $(SECONDS)) $(if $(RUNS),--runs $(RUNS)) \
 	    $(if $(JOBS),--jobs $(JOBS)) $(TARGET) $(ARGS)
+
+simulate: ## Schedules of everything that can go wrong: N=1000000, or SEED=4711 again
+	@$(SETUP) --embedded
+	@$(VENV)/python -m tests.simulation $(if $(N),--number $(N)) $(if $(FIRST),--first $(FIRST)) \
+	    $(if $(SEED),--seed $(SEED)) $(if $(KEEP),--keep $(KEEP)) $(ARGS)
 
 gate: ## Live migrations by an unmodified Nova 34 with workers beside its computes (root)
 	@# without CI what is missing is a reason to skip, which the tests then tell

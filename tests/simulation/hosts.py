@@ -1,0 +1,399 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A compute host: its disk, libvirt and Ceph client outlive its worker, which comes and goes."""
+
+import collections
+import contextlib
+import dataclasses
+import functools
+import logging
+import os
+import pathlib
+import tempfile
+import typing as ty
+
+import rpcapi
+from rbd_worker import conf, errors
+from rbd_worker.host import evidence, instances, peers, trash
+from rbd_worker.migration import (
+    arrival,
+    audit,
+    coordinator,
+    desk,
+    journal,
+    mover,
+    task,
+    testimony,
+)
+from rbd_worker.migration.journal import Entry
+from rbd_worker.model import Migration
+from rbd_worker.triggers import hearing, peer_server
+from rpcapi import payloads
+from tests.simulation import bus, parts, scheduler
+from tests.simulation.schedule import Cloud, Failing, Kill
+from tests.simulation.scheduler import Killed, Life
+from tests.world import settings_of
+
+if ty.TYPE_CHECKING:
+    from tests.simulation.world import World
+
+LOG = logging.getLogger(__name__)
+
+#: Virtual seconds; shorter than the defaults only where these would cost turns without end.
+_SETTINGS = {"audit_min_age": 900, "audit_interval": 1800, "audit_pause": 30,
+             "nova_cleanup_grace": 60, "settle_interval": 30, "unresolved_retry_max": 300,
+             "prepare_timeout": 900}
+PURGE_SECONDS = 3600
+#: How long a series of failing calls lasts at most.
+FAILING_SECONDS = 200.0
+ROOT = "/a/root"
+
+
+class Worker:
+    """One worker's objects, wired as ``rbd_worker.worker`` does it."""
+
+    def __init__(self, host: "Host") -> None:
+        world = host.world
+        self.host = host
+        self.life = life = Life(host.name)
+        world.workers[life] = host
+        self.journal = Journal(self)
+        guests = ty.cast(ty.Any, parts.Hypervisor(host))
+        images = ty.cast(ty.Any, parts.Images(host))
+        others = peers.Peers(ty.cast(ty.Any, bus.Client(world.bus, host)), host.name)
+        directories = Directories(host)
+        self.shutdown = scheduler.Shutdown(life, world.scheduler)
+        self.ports = task.Ports(
+            settings=host.settings, journal=self.journal, hypervisor=guests,
+            directories=directories,
+            trash=trash.Trash(directories, host.settings.trash_retention, host.clock),
+            peers=others,
+            witnesses=evidence.Witnesses(guests, images, directories, others),
+            movers=Movers(self, guests), shutdown=self.shutdown,
+            nova_consumers=lambda: 0, clock=host.clock)
+        self.coordinator = Coordinator(self)
+        self.hearing = hearing.Hearing(self.coordinator)
+        self.audit = audit.Audit(self.ports)
+        self.audit._lock = ty.cast(ty.Any, scheduler.Lock(world.scheduler))
+        self.arrivals = arrival.Arrivals(
+            host.settings, directories, ty.cast(ty.Any, parts.Secrets()),
+            self.coordinator.tasks_of, self.journal.refuse)
+        self.endpoint = peer_server.Endpoint(
+            desk.Desk(self.coordinator),
+            testimony.Testimonies(host.name, guests, images, directories, self.journal),
+            self.audit, lambda: payloads.Description(
+                host=host.name, worker_version="0", rpc_version=rpcapi.VERSION,
+                executor=host.settings.executor.value))
+
+    def start(self) -> None:
+        """In a task of its own: ``rbd_worker.worker`` in the same order."""
+        self.coordinator.recover()
+        self.spawn(self._tap, "tap")
+        self.spawn(self._audit_again, "audit")
+        self.spawn(self._purge, "trash")
+
+    def spawn(self, action: ty.Callable[[], ty.Any], name: str) -> scheduler.Task:
+        return self.host.world.scheduler.spawn(self.life, action, name)
+
+    def _tap(self) -> None:
+        """Acknowledges what it has heard; the rest stays in the queue."""
+        queue = self.host.unheard
+        self.host.tap = self.host.world.scheduler.current
+        while True:
+            if not queue:
+                self.host.world.scheduler.wait()
+                continue
+            try:
+                self.hearing.heard(queue[0])
+                del queue[0]
+            except errors.JournalUnusable:
+                self.host.world.scheduler.wait(1)
+
+    def _audit_again(self) -> None:
+        self.shutdown.wait(1)
+        while not self.shutdown.is_set():
+            self.run_audit()
+            self.shutdown.wait(self.host.settings.audit_interval)
+
+    def run_audit(self) -> None:
+        with contextlib.suppress(errors.Error):
+            self.audit.run(act=True)
+
+    def _purge(self) -> None:
+        while not self.shutdown.is_set():
+            with contextlib.suppress(errors.Error):
+                self.ports.trash.purge()
+            self.shutdown.wait(PURGE_SECONDS)
+
+
+class Host:
+    """One of the cloud's hosts."""
+
+    def __init__(self, world: "World", number: int) -> None:
+        self.world = world
+        self.number = number
+        self.name = f"node{number:02}"
+        self.address = f"10.0.0.{number + 1}"
+        self.settings = _settings(world.cloud, self.name, world.root)
+        self.path = pathlib.Path(self.settings.instances_path)
+        self.path.mkdir(parents=True, exist_ok=True)
+        self.libvirt = parts.Libvirt(self)
+        self.ceph_is_down = self.disk_is_full = False
+        self.clock_offset = 0.0
+        self.worker: Worker | None = None
+        self.unheard: list[bytes] = []
+        self.tap: scheduler.Task | None = None
+        #: How often its workers did what, by the words of ``schedule.Kill``.
+        self.counts: collections.Counter[str] = collections.Counter()
+        self._began: dict[Failing, float] = {}
+        mine = [h for h in world.schedule.of(Kill) + world.schedule.of(Failing)
+                if h.host == number]
+        self._kills = {(k.what, k.number): k for k in mine if isinstance(k, Kill)}
+        self._failing = [f for f in mine if isinstance(f, Failing)]
+        _fresh_journal(pathlib.Path(self.settings.state_directory))
+        self.start()
+
+    def clock(self) -> float:
+        return self.world.scheduler.now + self.clock_offset + EPOCH
+
+    # -- the worker's life ---------------------------------------------------
+
+    def start(self) -> None:
+        if self.worker is not None:
+            return
+        with contextlib.suppress(Killed, errors.JournalUnusable):
+            self.worker = worker = Worker(self)
+            worker.life.on_end = lambda: self._bury(worker)
+            self.world.tell(f"the worker of {self.name} starts")
+            worker.spawn(worker.start, "start")
+        if self.worker is None:
+            self.world.scheduler.after(5, self.start)
+
+    def kill(self, outage: float | None) -> None:
+        """The process is gone; None where nobody starts it again."""
+        if self.worker is not None:
+            self.world.tell(f"the worker of {self.name} is killed")
+            if outage is not None:
+                self.world.scheduler.after(outage, self.start)
+            self.worker.life.end()
+
+    def _bury(self, worker: Worker) -> None:
+        self.worker = self.tap = None
+        self.world.lost_with(worker)
+
+        def let_go() -> None:  # not at once: the kill may have come inside of one of these
+            for each in worker.coordinator.tasks():
+                each.release()
+            worker.journal.close()
+        self.world.scheduler.after(0, let_go)
+
+    def queue(self, body: bytes) -> None:
+        self.unheard.append(body)
+        if self.tap is not None:
+            self.tap.ready()
+
+    def libvirt_event(self, instance: str) -> None:
+        if self.worker is not None and not self.libvirt.is_down:
+            worker = self.worker
+            worker.spawn(lambda: worker.coordinator.wake_instance(instance), "libvirt's event")
+
+    def ask_hook(self, instance: str) -> None:
+        """libvirt's hook at ``migrate begin``: waits for its time limit at most."""
+        worker = self.worker
+        if not self.world.cloud.has_hook or worker is None:
+            return
+        waiting = self.world.scheduler.current
+        is_answered: list[bool] = []
+
+        def answer() -> None:
+            xml = _XML.format(instance=instance, path=self.path).encode()
+            worker.arrivals.answer(xml, lambda: True)
+            is_answered.append(True)
+            if waiting is not None:
+                waiting.ready()
+        worker.spawn(answer, "hook")
+        self.world.scheduler.wait(self.settings.hook_timeout)
+
+    # -- what goes wrong -------------------------------------------------------
+
+    def strikes(self, what: str) -> bool:
+        """Count something that the worker does; True where it fails.
+
+        :raises Killed: it was the last thing that the worker did.
+        """
+        self.counts[what] += 1
+        number = self.counts[what]
+        kill = self._kills.pop((what, number), None)
+        if kill is not None:
+            self.die(kill.outage)
+        return any(self._is_failing(f, number) for f in self._failing if f.what == what)
+
+    def _is_failing(self, failing: Failing, number: int) -> bool:
+        """A series of failures ends after some time, however few calls there are."""
+        if not failing.number <= number < failing.number + failing.count:
+            return False
+        began = self._began.setdefault(failing, self.world.scheduler.now)
+        return self.world.scheduler.now < began + FAILING_SECONDS
+
+    def die(self, outage: float) -> ty.NoReturn:
+        self.kill(outage)
+        raise Killed(self.name)
+
+    def life_check(self) -> None:
+        task = self.world.scheduler.current
+        if task is not None:
+            task.life.check()
+
+    def file_call(self, event: str, *, makes: bool) -> None:
+        if self.strikes("file"):
+            code = next(f.code for f in self._failing if f.what == "file")
+            self.world.tell(f"{event} fails on {self.name}")
+            raise OSError(code, os.strerror(code))
+        if makes and self.disk_is_full:
+            raise OSError(28, os.strerror(28))
+
+
+class Coordinator(coordinator.Coordinator):
+    """The real one; its pool, timers and the locks of its tasks are the scheduler's."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        super().__init__(worker.ports, ty.cast(ty.Any, Pool(worker)),
+                         ty.cast(ty.Any, Alarms(worker)))
+
+    def _add(self, entry: Entry) -> task.Task:
+        added = super()._add(entry)
+        if not isinstance(added.lock, scheduler.Lock):
+            added.lock = ty.cast(ty.Any, scheduler.Lock(self._worker.host.world.scheduler))
+        return added
+
+
+class Pool:
+    """``[rbd_worker] workers`` plans at the same time; the others queue."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._left = worker.host.settings.workers
+        self._queue: list[ty.Callable[[], ty.Any]] = []
+
+    def submit(self, action: ty.Callable[..., ty.Any], *args: ty.Any) -> None:
+        self._queue.append(functools.partial(action, *args))
+        if self._left:
+            self._left -= 1
+            self._worker.spawn(self._work, "plan")
+
+    def _work(self) -> None:
+        while self._queue:
+            self._queue.pop(0)()
+        self._left += 1
+
+
+class Alarms:
+    """The worker's timers in virtual time."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._current: dict[ty.Hashable, object] = {}
+
+    def after(self, seconds: float, key: ty.Hashable, action: ty.Callable[[], None]) -> None:
+        mark = object()
+        self._current[key] = mark
+
+        def ring() -> None:
+            if self._worker.life.is_alive and self._current.get(key) is mark:
+                del self._current[key]
+                action()
+        self._worker.host.world.scheduler.after(seconds, ring)
+
+    def cancel(self, key: ty.Hashable) -> None:
+        self._current.pop(key, None)
+
+
+class Movers(mover.Movers):
+    """Moves in tasks instead of threads."""
+
+    def __init__(self, worker: Worker, guests: ty.Any) -> None:
+        settings = worker.host.settings
+        super().__init__(guests, settings.max_concurrent_live_migrations,
+                         settings.live_migration_retry_count, worker.shutdown)
+        self._worker = worker
+        if settings.max_concurrent_live_migrations:
+            self._slots = ty.cast(ty.Any, scheduler.Slots(
+                worker.host.world.scheduler, settings.max_concurrent_live_migrations))
+
+    def start(self, migration: Migration, order: ty.Any) -> None:
+        with self._lock:
+            if migration.key not in self._moving:
+                self._moving[migration.key] = ty.cast(ty.Any, self._worker.spawn(
+                    functools.partial(self._run, migration, order), "mover"))
+
+
+class Directories(instances.Instances):
+    """The real ones; when a directory was changed is told in virtual time."""
+
+    def __init__(self, host: Host) -> None:
+        real = instances.of(host.settings)
+        super().__init__(real.path, real.limits)
+        self._host = host
+
+    def pin(self, instance: str) -> instances.PinnedDirectory | None:
+        directory = super().pin(instance)
+        if directory is not None:
+            directory.changed = (self._host.world.dates.changed(self._host, instance)
+                                 + self._host.clock_offset + EPOCH)
+        return directory
+
+
+class Journal(journal.Journal):
+    """A real journal whose process may be killed, or whose disk may fail, at any write."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._life, self._host = worker.life, worker.host
+        super().__init__(worker.host.settings.state_directory, worker.host.clock)
+
+    def record(self, migration: Migration, *records: ty.Any, phase: ty.Any = None) -> None:
+        super().record(migration, *records, phase=phase)
+        self._host.world.recorded(self._host, migration, records)
+
+    @contextlib.contextmanager
+    def _transaction(self) -> ty.Iterator[ty.Any]:
+        self._life.check()
+        if self._host.strikes("journal") or self._host.disk_is_full:
+            raise errors.JournalUnusable(path=self.path, reason="database or disk is full",
+                                         fix="Free space on its file system")
+        with super()._transaction() as db:
+            yield db
+            self._host.strikes("write")
+        self._host.strikes("written")
+
+
+EPOCH = 1_700_000_000.0
+_XML = ("<domain type='kvm'><name>instance</name><uuid>{instance}</uuid><devices>"
+        "<console type='pty'><log file='{path}/{instance}/console.log'/></console>"
+        "</devices></domain>")
+
+
+@functools.lru_cache
+def _parsed(executor: str) -> conf.Settings:
+    with tempfile.TemporaryDirectory() as place:
+        return settings_of("host", pathlib.Path(place), executor, **_SETTINGS)
+
+
+def _settings(cloud: Cloud, name: str, root: pathlib.Path) -> conf.Settings:
+    place = root / ("shared" if cloud.is_shared else name) / "instances"
+    return dataclasses.replace(
+        _parsed(cloud.executor.value), host=name, instances_path=str(place),
+        state_directory=str(root / name / "state"), workers=cloud.workers,
+        max_concurrent_live_migrations=cloud.limit, console_history_files=cloud.history_files)
+
+
+@functools.lru_cache
+def _empty_journal() -> bytes:
+    with tempfile.TemporaryDirectory() as place:
+        journal.Journal(place).close()
+        return (pathlib.Path(place) / "journal.sqlite").read_bytes()
+
+
+def _fresh_journal(directory: pathlib.Path) -> None:
+    """What a worker's first start makes, copied because it costs a millisecond."""
+    directory.mkdir(parents=True)
+    (directory / "journal.sqlite").write_bytes(_empty_journal())

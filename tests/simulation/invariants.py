@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What must hold once everything has come to rest.  Each breach names its invariant.
+
+``removal``: no directory of a running or defined guest was ever removed (seen
+at each rename, by :class:`World`).  ``bytes``: no byte of an instance
+directory was lost.  ``directory``: one directory a guest, unless the reason is
+told.  ``explained``: every open entry has a sentence.  ``guest``: the guest was
+never touched beyond the moves that were ordered.  ``rest``: nothing waits for
+ever, and no error was unforeseen.  ``secret``: nothing on a disk has a token.
+"""
+
+import os
+import typing as ty
+
+from devstack import conductor
+from rbd_worker.migration.journal import Entry
+from rbd_worker.model import Executor, GuestState, Outcome, Role
+from tests.simulation import schedule
+from tests.simulation.hosts import Host
+from tests.simulation.world import Breach, World
+
+#: Tasks of a worker that never end.
+DAEMONS = frozenset({"tap", "audit", "trash"})
+
+
+def is_quiet(world: World) -> bool:
+    """Nothing planned is left and nobody works on anything."""
+    if world.plans_left or world.bus.under_way or world.migrating:
+        return False
+    return all(host.worker is not None and not host.unheard and not host.worker.coordinator.tasks()
+               and all(t.is_over for t in host.libvirt.transfers) for host in world.hosts)
+
+
+def has_strays(world: World) -> bool:
+    """A directory stands beside the one of its guest."""
+    return not world.cloud.is_shared and any(
+        sum((host.path / guest).exists() for host in world.hosts) != 1 for guest in world.guests)
+
+
+def breaches(world: World, hanging: ty.Iterable[str]) -> ty.Iterator[Breach]:
+    """All that is broken at rest."""
+    for name in hanging:
+        yield Breach("rest", f"{name} waits for ever")
+    for host in world.hosts:
+        if host.worker is None:
+            yield Breach("rest", f"the worker of {host.name} does not start")
+            return
+    yield from _guests(world)
+    yield from _entries(world)
+    yield from _directories(world)
+    yield from _bytes(world)
+    yield from _secrets(world)
+
+
+def _guests(world: World) -> ty.Iterator[Breach]:
+    doomed = {world.guests[d.guest] for d in world.schedule.of(schedule.GuestDies)}
+    doomed |= {world.guests[m.guest] for m in world.schedule.of(schedule.Move)
+               if m.end == "source dies"}
+    for guest in world.guests:
+        states = [h.libvirt.states[guest] for h in world.hosts if guest in h.libvirt.states]
+        if states != [GuestState.RUNNING] and guest not in doomed:
+            yield Breach("guest", f"{guest[:4]} does not simply run on one host: {states}")
+        orders = [what for h in world.hosts for what, whose in h.libvirt.orders if whose == guest]
+        if world.cloud.executor is Executor.NOVA and orders:
+            yield Breach("guest", f"a worker ordered {orders} although Nova moves {guest[:4]}")
+        if set(orders) - {"move"} and not world.aborts[guest]:
+            yield Breach("guest", f"nobody asked for this: {orders}")
+        moved = sum(t.has_moved for h in world.hosts for t in h.libvirt.transfers
+                    if t.instance == guest)
+        if moved > world.moves[guest]:
+            yield Breach("guest", f"{guest[:4]} moved {moved} times for "
+                                  f"{world.moves[guest]} orders")
+
+
+def _entries(world: World) -> ty.Iterator[Breach]:
+    for host in world.hosts:
+        for entry in open_entries(host):
+            of = f"{entry.migration.instance[:4]} on {host.name} in {entry.phase}"
+            if not entry.reason:
+                yield Breach("explained", f"the entry of {of} is open without a sentence")
+            elif _should_be_over(world, entry):
+                yield Breach("rest", f"all is well again, but {of} stays open: {entry.reason}")
+
+
+def _directories(world: World) -> ty.Iterator[Breach]:
+    if world.cloud.is_shared:
+        return
+    for guest in world.guests:
+        holder = _runs_on(world, guest)
+        if holder is None or _is_unresolved(world, guest):
+            continue
+        standing = [h.name for h in world.hosts if (h.path / guest).exists()]
+        if standing != [holder.name]:
+            yield Breach("directory", f"{guest[:4]} runs on {holder.name}, directories stand on "
+                                      f"{standing or 'no host'}")
+        for host in world.hosts:
+            staging = host.path / ".rbd-worker/staging" / guest
+            if staging.exists():
+                yield Breach("directory", f"{host.name} still has staged files of {guest[:4]}: "
+                                          f"{sorted(os.listdir(staging))}")
+
+
+def _bytes(world: World) -> ty.Iterator[Breach]:
+    kept = _all_text(world)
+    for guest, marker in (*world.contents, *world.lines):
+        if marker not in kept and marker not in world.lost:
+            yield Breach("bytes", f"lost of {guest[:4]}: {marker}")
+    for guest in world.guests:
+        holder = _runs_on(world, guest)
+        if holder is None or _is_unresolved(world, guest) or world.cloud.is_shared:
+            continue
+        texts = _texts_of(holder.path / guest)
+        logs = "".join(text for name, text in texts.items() if name.startswith("console.log"))
+        for instance, marker in world.lines:
+            if instance == guest and logs.count(marker) > 1:
+                yield Breach("bytes", f"twice in the console of {guest[:4]}: {marker}")
+        if world.cloud.executor is Executor.LIBVIRT or _was_carried_each_time(world, guest):
+            yield from _missing_files(world, guest, holder, texts)
+
+
+def _was_carried_each_time(world: World, guest: str) -> bool:
+    """Executor nova: for each move the source's worker closed an entry as completed.
+
+    Not so where a directory of a host's own stood: its files are not replaced.
+    """
+    moved = sum(t.has_moved for h in world.hosts for t in h.libvirt.transfers
+                if t.instance == guest)
+    completed = sum(e.outcome is Outcome.COMPLETED and e.migration.role is Role.SOURCE
+                    and e.migration.instance == guest
+                    for h in world.hosts if h.worker is not None
+                    for e in h.worker.journal.newest_entries())
+    has_leftover = any(world.guests[each.guest] == guest
+                       for each in world.schedule.of(schedule.Leftover))
+    return moved == completed and not has_leftover and not world.lost
+
+
+def _missing_files(world: World, guest: str, holder: Host,
+                   texts: dict[str, str]) -> ty.Iterator[Breach]:
+    home = world.hosts[schedule.home(world.guests.index(guest), world.cloud)]
+    for name in world.cloud.files:
+        if texts.get(name) != f"<{name} of {guest} on {home.name}>":
+            yield Breach("bytes", f"{name} of {guest[:4]} is not as it was on "
+                                  f"{holder.name}: {texts.get(name)}")
+
+
+def _secrets(world: World) -> ty.Iterator[Breach]:
+    """No message's body is kept anywhere: they carry the user's token."""
+    token = conductor.SECRET_TOKEN.encode()
+    for place, _, names in os.walk(world.root):
+        for name in names:
+            with open(os.path.join(place, name), "rb") as file:
+                if token in file.read():
+                    yield Breach("secret", f"{place}/{name} has the user's token")
+
+
+def _should_be_over(world: World, entry: Entry) -> bool:
+    """The guest runs where this migration left it; later ones did not move it on."""
+    holder = _runs_on(world, entry.migration.instance)
+    return holder is not None and holder.name in (entry.migration.source,
+                                                  entry.migration.destination)
+
+
+def open_entries(host: Host) -> list[Entry]:
+    return [] if host.worker is None else host.worker.journal.open_entries()
+
+
+def _is_unresolved(world: World, guest: str) -> bool:
+    return any(e.migration.instance == guest for host in world.hosts for e in open_entries(host))
+
+
+def _runs_on(world: World, guest: str) -> Host | None:
+    holder = world.holder(guest)
+    if holder is None or holder.libvirt.states[guest] is not GuestState.RUNNING:
+        return None
+    return holder
+
+
+def _all_text(world: World) -> str:
+    """Of every file in instance directories and the trash, and of what workers hold open."""
+    parts = []
+    for place in {host.path for host in world.hosts}:
+        parts += [text for name, text in _texts_of(place).items()
+                  if not name.startswith(".rbd-worker/staging/")]
+    for host in world.hosts:
+        for task in host.worker.coordinator.tasks() if host.worker is not None else ():
+            parts += _held(task.files)
+    return "".join(parts)
+
+
+def _held(files: ty.Any) -> ty.Iterator[str]:
+    for pinned in () if files is None else files._pinned.values():
+        if pinned.found.fd >= 0:
+            yield os.pread(pinned.found.fd, 1 << 20, 0).decode(errors="replace")
+
+
+def _texts_of(directory: ty.Any) -> dict[str, str]:
+    found = {}
+    for place, _, names in os.walk(directory):
+        for name in names:
+            path = os.path.join(place, name)
+            with open(path, errors="replace") as file:
+                found[os.path.relpath(path, directory)] = file.read()
+    return found

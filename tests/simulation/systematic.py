@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Schedules that leave nothing to chance: each thing that a worker does, failing in turn.
+
+A story is played once without trouble, to count what the workers of both
+hosts do in it.  Then it is played again for each of these: with a kill right
+before and after each journal write, with a kill at each file call and each
+question, and with each of them failing.
+"""
+
+import collections
+import dataclasses
+import errno
+import pathlib
+import typing as ty
+
+from rbd_worker.migration.journal import StepState
+from rbd_worker.model import Executor, Role
+from tests.simulation import play, schedule
+from tests.simulation.schedule import (
+    CallMishap,
+    CastMishap,
+    Cloud,
+    Failing,
+    Happening,
+    Kill,
+    KillAfterRecord,
+    Move,
+    Schedule,
+)
+
+#: Seconds from a kill to the next start: shorter than any step of Nova, and
+#: longer than all of a worker's retries.
+OUTAGES = (0.01, 90.0)
+
+#: What is done to a guest, by name.
+STORIES: dict[str, tuple[Move, ...]] = {
+    "there": (Move(1, 0, 1),),
+    "there and back": (Move(1, 0, 1), Move(150, 0, 1)),
+    "fails": (Move(1, 0, 1, end="fail"),),
+    "aborted": (Move(1, 0, 1, end="abort"),),
+    "left to the worker": (Move(1, 0, 1, end="post error"),),
+}
+
+
+def story(executor: Executor, name: str, *troubles: Happening, **cloud: ty.Any) -> Schedule:
+    """One of the stories on two hosts, with troubles."""
+    happenings = (*STORIES[name], *troubles)
+    files = ("disk.info", "keys/secret")
+    return Schedule(0, Cloud(executor, 2, 1, files=files, **cloud), happenings,
+                    tuple(range(len(happenings))))
+
+
+def calls_that_fail(executor: Executor, name: str, root: pathlib.Path) -> ty.Iterator[Schedule]:
+    """Each file call, question, journal write and message of the story fails in turn."""
+    counts = play.play(story(executor, name), root).counts
+    for host, count in enumerate(counts):
+        for number in range(1, count["file"] + 1):
+            for code in (errno.EIO, errno.ENOSPC):
+                yield story(executor, name, Failing(host, "file", number, 1, code))
+        for what in ("libvirt", "ceph", "journal"):
+            for number in range(1, count[what] + 1):
+                yield story(executor, name, Failing(host, what, number))
+    for number in range(1, sum(count["call"] for count in counts) + 1):
+        for how in ("lost", "answer lost", "repeated", "late", "very late"):
+            yield story(executor, name, CallMishap(number, how))
+    for number in range(1, 7):
+        for how in ("lost", "repeated", "late", "very late"):
+            yield story(executor, name, CastMishap(number, how))
+
+
+def kills(executor: Executor, name: str, root: pathlib.Path) -> ty.Iterator[Schedule]:
+    """A worker dies before and after each journal write, and at everything else that it does."""
+    counts = play.play(story(executor, name), root).counts
+    for host, count in enumerate(counts):
+        for what in ("write", "written", "libvirt", "ceph", "call", "called"):
+            for number in range(1, count[what] + 1):
+                for outage in OUTAGES:
+                    yield story(executor, name, Kill(host, what, number, outage))
+        for number in range(1, count["file"] + 1):
+            yield story(executor, name, Kill(host, "file", number, OUTAGES[number % 2]))
+
+
+def kills_after(executor: Executor, role: Role, step: str,
+                state: StepState) -> ty.Iterator[Schedule]:
+    """Every story with a kill after one record of a plan."""
+    for name in STORIES:
+        for outage in OUTAGES:
+            yield story(executor, name, KillAfterRecord(executor, role, step, state, outage))
+
+
+@dataclasses.dataclass
+class Tally:
+    """What a set of schedules came to."""
+
+    played: int = 0
+    failing: list[play.Result] = dataclasses.field(default_factory=list)
+    killed_after: collections.Counter[tuple[Executor, Role, str, str]] = dataclasses.field(
+        default_factory=collections.Counter)
+
+    def play(self, schedules: ty.Iterable[schedule.Schedule], root: pathlib.Path) -> "Tally":
+        for each in schedules:
+            result = play.play(each, root)
+            self.played += 1
+            self.killed_after.update(result.killed_after)
+            if result.breaches:
+                self.failing.append(result)
+        return self
+
+    @property
+    def told(self) -> list[str]:
+        """The first few failing ones, in a line each."""
+        return [f"{[str(h) for h in r.schedule.happenings]}: {r.breaches[0]}"
+                for r in self.failing[:5]]

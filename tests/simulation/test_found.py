@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Stories that once broke a promise, found by the simulation and made small.
+
+Each stays here as it was found, however seeds are turned into schedules later.
+"""
+
+import errno
+import pathlib
+
+import pytest
+
+from rbd_worker.migration.journal import StepState
+from rbd_worker.model import Executor, Role
+from tests.simulation import play
+from tests.simulation.schedule import (
+    ClockSetBack,
+    Cloud,
+    Disorder,
+    Failing,
+    Happening,
+    KillAfterRecord,
+    Move,
+    Outage,
+    Schedule,
+)
+
+_NOVA = Cloud(Executor.NOVA, hosts=2, guests=1)
+_LIBVIRT = Cloud(Executor.LIBVIRT, hosts=2, guests=1)
+
+#: What was wrong: the seed (which decides about the order of turns), the cloud, what happens.
+FOUND: dict[str, tuple[int, Cloud, tuple[Happening, ...]]] = {
+    "a host without Ceph could not say where its guest is": (
+        60, _NOVA, (Move(13.3, 0, 1, end="fail"), Outage(0, "ceph", 13.4, 20_000))),
+    "a guest that died before its leaving was seen lost its files": (
+        79, _NOVA, (Move(7.0, 0, 1, end="source dies"), Disorder())),
+    "a destination waited for an undecided source without a word": (
+        29, _NOVA, (Move(0.4, 0, 1, end="source dies"), Disorder(), KillAfterRecord(
+            Executor.NOVA, Role.DESTINATION, "ensure_files_staged", StepState.DOING, 0.01))),
+    "a nonce that could not be removed ended a step in an unforeseen way": (
+        0, _NOVA, (Move(1, 0, 1), Failing(0, "file", 24, 1, errno.EIO))),
+    "a clock set back by a day made the worker wait for a day": (
+        1434, _NOVA, (Move(1.3, 0, 1, end="post error"), ClockSetBack(0, 5.1, 86400))),
+    "a destination that could not stage refused the files for ever": (
+        731, _NOVA, (Move(5.4, 0, 1), Move(14.1, 0, 1, pace=30),
+                     Failing(0, "file", 65, 40, errno.EIO))),
+    "files of a failed move were placed beside those of the next one": (
+        2278, _NOVA, (Move(9.8, 0, 1, end="abort"), Move(11.1, 0, 1), Disorder())),
+    "an entry that could not be journaled was never looked at again": (
+        3976, _LIBVIRT, (Move(1.7, 0, 1, end="fail"), Failing(1, "journal", 3, 3))),
+}
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_what_was_found_once_does_not_come_back(root: pathlib.Path, name: str) -> None:
+    seed, cloud, happenings = FOUND[name]
+    played = Schedule(seed, cloud, happenings, tuple(range(len(happenings))))
+    assert play.play(played, root).breaches == ()
