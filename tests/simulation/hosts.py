@@ -13,12 +13,13 @@ import typing as ty
 
 import rpcapi
 from rbd_worker import conf, errors
-from rbd_worker.host import evidence, instances, peers, trash
+from rbd_worker.host import clock_guard, evidence, instances, mounted, peers, trash
 from rbd_worker.migration import (
     arrival,
     audit,
     coordinator,
     desk,
+    janitor,
     journal,
     mover,
     task,
@@ -42,7 +43,6 @@ LOG = logging.getLogger(__name__)
 _SETTINGS = {"audit_min_age": 900, "audit_interval": 1800, "audit_pause": 30,
              "nova_cleanup_grace": 60, "settle_interval": 30, "unresolved_retry_max": 300,
              "prepare_timeout": 900}
-PURGE_SECONDS = 3600
 #: How long a series of failing calls lasts at most.
 FAILING_SECONDS = 200.0
 ROOT = "/a/root"
@@ -60,7 +60,8 @@ class Worker:
         guests = ty.cast(ty.Any, parts.Hypervisor(host))
         images = ty.cast(ty.Any, parts.Images(host))
         others = peers.Peers(ty.cast(ty.Any, bus.Client(world.bus, host)), host.name)
-        directories = Directories(host)
+        directories = Directories(host, mounted.Marker(
+            host.settings.instances_path, host.name, self.journal))
         self.shutdown = scheduler.Shutdown(life, world.scheduler)
         self.ports = task.Ports(
             settings=host.settings, journal=self.journal, hypervisor=guests,
@@ -72,6 +73,9 @@ class Worker:
             nova_consumers=lambda: 0, clock=host.clock)
         self.coordinator = Coordinator(self)
         self.hearing = hearing.Hearing(self.coordinator)
+        self.janitor = janitor.Janitor(self.ports, clock_guard.ClockGuard(
+            host.settings.state_directory, clock_guard.Clocks(
+                host.clock, lambda: world.scheduler.now, lambda: "the one boot")))
         self.audit = audit.Audit(self.ports)
         self.audit._lock = ty.cast(ty.Any, scheduler.Lock(world.scheduler))
         self.arrivals = arrival.Arrivals(
@@ -89,7 +93,7 @@ class Worker:
         self.coordinator.recover()
         self.spawn(self._tap, "tap")
         self.spawn(self._audit_again, "audit")
-        self.spawn(self._purge, "trash")
+        self.spawn(self._clean, "janitor")
 
     def spawn(self, action: ty.Callable[[], ty.Any], name: str) -> scheduler.Task:
         return self.host.world.scheduler.spawn(self.life, action, name)
@@ -118,11 +122,10 @@ class Worker:
         with contextlib.suppress(errors.Error):
             self.audit.run(act=True)
 
-    def _purge(self) -> None:
+    def _clean(self) -> None:
         while not self.shutdown.is_set():
-            with contextlib.suppress(errors.Error):
-                self.ports.trash.purge()
-            self.shutdown.wait(PURGE_SECONDS)
+            self.janitor.clean()
+            self.shutdown.wait(janitor.PAUSE)
 
 
 class Host:
@@ -330,9 +333,9 @@ class Movers(mover.Movers):
 class Directories(instances.Instances):
     """The real ones; when a directory was changed is told in virtual time."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, marker: mounted.Marker) -> None:
         real = instances.of(host.settings)
-        super().__init__(real.path, real.limits)
+        super().__init__(real.path, real.limits, marker.check)
         self._host = host
 
     def pin(self, instance: str) -> instances.PinnedDirectory | None:
@@ -348,7 +351,8 @@ class Journal(journal.Journal):
 
     def __init__(self, worker: Worker) -> None:
         self._life, self._host = worker.life, worker.host
-        super().__init__(worker.host.settings.state_directory, worker.host.clock)
+        super().__init__(worker.host.settings.state_directory, worker.host.clock,
+                         worker.host.name)
 
     def record(self, migration: Migration, *records: ty.Any, phase: ty.Any = None) -> None:
         super().record(migration, *records, phase=phase)

@@ -76,6 +76,8 @@ class World:
         self.taken: list[Taken] = []
         self.lost: set[str] = set()
         self.ends: dict[str, str] = {}
+        #: Key of the last migration that was ordered of each guest.
+        self.newest_order: dict[str, str] = {}
         self.migrating: set[str] = set()
         self.moves: collections.Counter[str] = collections.Counter()
         self.aborts: collections.Counter[str] = collections.Counter()
@@ -180,6 +182,7 @@ class World:
         destination = self.hosts[(source.number + move.hop) % len(self.hosts)]
         order = self._new_order(instance, source, destination)
         self.moves[instance] += 1
+        self.newest_order[instance] = order.uuid
         if self.cloud.executor is Executor.NOVA:
             self.migrating.add(instance)
             nova = Nova(self, move, order)
