@@ -48,10 +48,11 @@ class Marker:
 
         :raises errors.InstancesPathAway: it is not what it was; nothing may be concluded from it.
         """
-        if self._known:
-            demand(self._path, self._host, self._known, base)
-        else:
-            self._adopt(base)
+        with syscalls.translated(self._path):
+            if self._known:
+                demand(self._path, self._host, self._known, base)
+            else:
+                self._adopt(base)
 
     def _adopt(self, base: int) -> None:
         """Take an id that is there, or lay one down as soon as there is something to lose."""

@@ -45,6 +45,8 @@ FOUND: dict[str, tuple[int, Cloud, tuple[Happening, ...]]] = {
                      Failing(0, "file", 65, 40, errno.EIO))),
     "files of a failed move were placed beside those of the next one": (
         2278, _NOVA, (Move(9.8, 0, 1, end="abort"), Move(11.1, 0, 1), Disorder())),
+    "a path that could not be listed ended the janitor": (
+        142, _LIBVIRT, (Failing(1, "file", 5, 3, errno.EACCES),)),
     "an entry that could not be journaled was never looked at again": (
         3976, _LIBVIRT, (Move(1.7, 0, 1, end="fail"), Failing(1, "journal", 3, 3))),
 }
