@@ -144,6 +144,8 @@ class Host:
         self.clock_offset = 0.0
         self.worker: Worker | None = None
         self.unheard: list[bytes] = []
+        #: All that ever were in it.
+        self.queued: list[bytes] = []
         self.tap: scheduler.Task | None = None
         #: How often its workers did what, by the words of ``schedule.Kill``.
         self.counts: collections.Counter[str] = collections.Counter()
@@ -190,6 +192,8 @@ class Host:
         self.world.scheduler.after(0, let_go)
 
     def queue(self, body: bytes) -> None:
+        """A message is in the worker's queue: from now on it may not be lost."""
+        self.queued.append(body)
         self.unheard.append(body)
         if self.tap is not None:
             self.tap.ready()

@@ -16,7 +16,7 @@ if ty.TYPE_CHECKING:
 
 #: Seconds that the guest's memory takes, and that the source's QEMU needs to end.
 TRANSFER_SECONDS = 2.0
-LINGER_SECONDS = 0.3
+LINGER_SECONDS = 0.7
 #: Nova's live_migration_completion_timeout, after which whoever ordered a move ends it.
 COMPLETION_SECONDS = 800.0
 

@@ -187,13 +187,18 @@ class GuestDies(Happening):
 
 @dataclasses.dataclass(frozen=True)
 class Leftover(Happening):
-    """A directory with content of its own was left on a host that does not have the guest."""
+    """A directory with content of its own was left on a host that does not run the guest.
+
+    :ivar is_defined: libvirt there still has the definition, as after an evacuation.
+    """
 
     host: int
     guest: int
+    is_defined: bool = False
 
     def __str__(self) -> str:
-        return f"host {self.host} has an old leftover of guest {self.guest}"
+        also = ", and libvirt there still defines it" if self.is_defined else ""
+        return f"host {self.host} has an old leftover of guest {self.guest}{also}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -359,7 +364,7 @@ def _death(rng: random.Random, cloud: Cloud) -> Happening:
 def _leftover(rng: random.Random, cloud: Cloud) -> Happening:
     guest = rng.randrange(cloud.guests)
     host = (home(guest, cloud) + rng.randrange(1, cloud.hosts)) % cloud.hosts
-    return Leftover(host, guest)
+    return Leftover(host, guest, rng.random() < 0.2)
 
 
 def _forgery(rng: random.Random, cloud: Cloud) -> Happening:

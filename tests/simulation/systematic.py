@@ -36,6 +36,7 @@ OUTAGES = (0.01, 90.0)
 STORIES: dict[str, tuple[Move, ...]] = {
     "there": (Move(1, 0, 1),),
     "there and back": (Move(1, 0, 1), Move(150, 0, 1)),
+    "there, back and there": (Move(1, 0, 1), Move(150, 0, 1), Move(300, 0, 1)),
     "fails": (Move(1, 0, 1, end="fail"),),
     "aborted": (Move(1, 0, 1, end="abort"),),
     "left to the worker": (Move(1, 0, 1, end="post error"),),
@@ -83,7 +84,7 @@ def kills(executor: Executor, name: str, root: pathlib.Path) -> ty.Iterator[Sche
 def kills_after(executor: Executor, role: Role, step: str,
                 state: StepState) -> ty.Iterator[Schedule]:
     """Every story with a kill after one record of a plan."""
-    for name in STORIES:
+    for name in ("there", "fails", "aborted", "left to the worker"):
         for outage in OUTAGES:
             yield story(executor, name, KillAfterRecord(executor, role, step, state, outage))
 

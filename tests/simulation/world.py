@@ -76,6 +76,8 @@ class World:
         self.taken: list[Taken] = []
         self.lost: set[str] = set()
         self.ends: dict[str, str] = {}
+        #: Hosts and guests of which an earlier time has left a definition there.
+        self.definitions: set[tuple[str, str]] = set()
         #: Key of the last migration that was ordered of each guest.
         self.newest_order: dict[str, str] = {}
         self.migrating: set[str] = set()
@@ -106,7 +108,8 @@ class World:
     def holder(self, instance: str) -> Host | None:
         """The host that runs or defines the guest, by what is true."""
         found = [h for h in self.hosts if instance in h.libvirt.states]
-        return found[0] if len(found) == 1 else None
+        active = [h for h in found if h.libvirt.states[instance] is not GuestState.SHUTOFF]
+        return (active or found)[0] if 1 in (len(active), len(found)) else None
 
     def unique_id(self) -> str:
         self._ids += 1
@@ -118,7 +121,8 @@ class World:
         for number, instance in enumerate(self.guests):
             self._boot(self.hosts[schedule.home(number, self.cloud)], instance)
         for leftover in self.schedule.of(schedule.Leftover):
-            self._leave(self.hosts[leftover.host], self.guests[leftover.guest])
+            self._leave(self.hosts[leftover.host], self.guests[leftover.guest],
+                        is_defined=leftover.is_defined)
         for happening in self.schedule.happenings:
             self._plan(happening)
 
@@ -130,8 +134,11 @@ class World:
         host.libvirt.say(instance, "I have booted")
         self.dates.set(host, instance, -100_000.0)
 
-    def _leave(self, host: Host, instance: str) -> None:
+    def _leave(self, host: Host, instance: str, *, is_defined: bool) -> None:
         if not self.cloud.is_shared and not (host.path / instance).exists():
+            if is_defined:
+                self.definitions.add((host.name, instance))
+                host.libvirt.states[instance] = GuestState.SHUTOFF
             self._write(host, instance, "disk.info")
             self.dates.set(host, instance, -100_000.0)
 
@@ -305,11 +312,14 @@ class World:
         if state is not None:
             self.breach("removal", f"the directory of {instance[:4]} was taken from {host.name}, "
                                    f"whose libvirt says {state}")
+        elif instance in host.libvirt.lingering:
+            self.breach("removal", f"the directory of {instance[:4]} was taken from {host.name}, "
+                                   f"where its QEMU has not ended")
         elif self.cloud.is_shared:
             self.breach("removal", f"the shared directory of {instance[:4]} was taken away")
-        elif self.holder(instance) is None:
+        elif not any(instance in other.libvirt.states for other in self.hosts):
             self.breach("removal", f"the directory of {instance[:4]} was taken from {host.name} "
-                                   f"although no other host alone has the guest")
+                                   f"although no host has the guest")
 
     def purge(self, host: Host, path: str) -> None:
         """A worker is about to remove a trash item for good."""
