@@ -23,7 +23,8 @@ from rbd_worker import errors
 from rbd_worker.host import syscalls, trash_items, trash_purge, trash_reserve
 from rbd_worker.host.instances import Instances, PinnedDirectory
 from rbd_worker.host.trash_items import DIRECTORY, RECORD, File, Item, Record
-from rbd_worker.model import Evidence
+from rbd_worker.host.walk import PinnedFiles
+from rbd_worker.model import Evidence, Fact, Verdict
 
 __all__ = ["File", "Item", "Trash", "Usage"]
 
@@ -84,6 +85,33 @@ class Trash:
             except BaseException:
                 self._forget_half_made(item.id, area)
                 raise
+
+    def save(self, files: PinnedFiles, instance: str, why: str, migration_key: str) -> Item:
+        """Keep copies of files that nothing but their open descriptors holds any more.
+
+        No witness stands behind such an item, so no purge takes it: it stays
+        until an operator restores or discards it.
+
+        :param why: what became of their names, as a sentence.
+        :raises errors.NoSpace: nothing was kept; the descriptors still hold everything.
+        """
+        record = Record(instance, migration_key, self._clock(),
+                        (Fact("files", Verdict.NO, why),))
+        item_id = trash_items.new_id(instance, record.at)
+        unfinished = item_id + trash_purge.SUFFIX  # what a kill leaves is removed with those
+        with self._opened() as area, syscalls.translated(self._label):
+            try:
+                os.mkdir(unfinished, 0o700, dir_fd=area)
+                with syscalls.held(_recorded(unfinished, area, record)) as place:
+                    with syscalls.held(syscalls.ensure_directory(DIRECTORY, place)) as root:
+                        files.copy_to(root)
+                    os.fsync(place)
+                os.rename(unfinished, item_id, src_dir_fd=area, dst_dir_fd=area)
+                os.fsync(area)
+            except BaseException:
+                trash_purge.remove(unfinished, area)
+                raise
+            return _found(item_id, area)
 
     def list(self) -> list[Item]:
         """All items that can be restored, newest first."""

@@ -143,6 +143,37 @@ class PinnedFiles:
             data = sparse.read_exactly(fd, end - offset, offset)
             return Chunk(offset=offset, data=_zipped(data), next=sparse.next_data(fd, end, size))
 
+    def is_of(self, directory: PinnedDirectory | None) -> bool:
+        """Whether these are the files of ``directory``, and not of one that is gone."""
+        with self._lock:
+            self._check_open()
+            status = os.fstat(self._root_fd)
+        return directory is not None and directory.identity == (status.st_dev, status.st_ino)
+
+    def copy_to(self, root: int) -> None:
+        """Everything that is held, as of the last look, into an empty directory, durably."""
+        owners = Owners()
+        directories = [entry for entry in self.entries if entry.kind == "directory"]
+        for entry in directories:
+            with syscalls.parent_of(entry.path, root) as (parent, name):
+                os.mkdir(name, 0o700, dir_fd=parent)
+        for entry in self.entries:
+            if entry.kind == "file":
+                with (self._borrowed(entry.path) as (fd, size),
+                      syscalls.parent_of(entry.path, root) as (parent, name),
+                      syscalls.held(syscalls.create_file(name, parent)) as copy):
+                    sparse.copy(fd, copy, 0, size, 0)
+                    os.ftruncate(copy, size)
+                    owners.apply(copy, entry)
+                    os.fsync(copy)
+        for entry in reversed(directories):
+            with (syscalls.parent_of(entry.path, root) as (parent, name),
+                  syscalls.held(syscalls.open_directory(name, parent)) as fd):
+                owners.apply(fd, entry)
+                os.fsync(fd)
+        owners.apply(root, self.root)
+        os.fsync(root)
+
     def close(self) -> None:
         """Let go of everything; safe to repeat."""
         with self._lock:

@@ -44,6 +44,22 @@ def _has_moved(task: Task) -> bool:
 
 
 def ensure_files_released(task: Task) -> None:
+    """No file is held any more; what nothing else holds is in the trash first.
+
+    The guest is here, yet the directory that was pinned may be gone: the guest
+    had left and come back with a later migration while the peer's worker was
+    away, or nova-compute took one that died for one that had moved.
+    """
+    instance, files = task.migration.instance, task.files
+    if files is not None:
+        with task.ports.directories.pin(instance) or _nothing() as directory:
+            if not files.is_of(directory):
+                item = task.ports.trash.save(
+                    files, instance, "nova-compute removed this directory before its files were "
+                    "handed over; these are the copies that rbd-worker still held",
+                    task.migration.key)
+                LOG.warning("%s turns back although its directory is gone; its files are in the "
+                            "trash as %s", task.migration, item.id)
     task.release()
 
 
