@@ -12,7 +12,7 @@ from rbd_worker import errors
 from rbd_worker.host import console, instances, probe, staging
 from rbd_worker.migration import outcome_steps, proof, results
 from rbd_worker.migration.task import Task
-from rbd_worker.model import Verdict
+from rbd_worker.model import GuestState, Verdict
 from rpcapi import payloads
 
 LOG = logging.getLogger(__name__)
@@ -94,6 +94,12 @@ def ensure_files_placed(task: Task) -> results.Result:
     if request is None and outcome_steps.source_has_it_open(task):
         # after a restart: what is staged is older than what the source still holds
         return results.Wait(settings.settle_interval, "the source hands its files over again")
+    here = ports.hypervisor.state(migration.instance)
+    if here in (GuestState.OUTGOING, GuestState.ABSENT):
+        # a later move carries what stood here as it began: what came now would be lost
+        raise errors.OutcomeUnknown(
+            instance=migration.instance,
+            reason=f"{migration.host} says {here}; its files stay where they are until it is back")
     area = _staging(task)
     with contextlib.ExitStack() as held:
         directory = ports.directories.pin(migration.instance)
