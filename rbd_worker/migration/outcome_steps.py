@@ -39,8 +39,8 @@ def ensure_settled_at_source(task: Task) -> results.Result:
     if found.place is Place.NOWHERE_KNOWN:
         raise errors.OutcomeUnknown(instance=migration.instance, reason=found.sentence)
     if here is GuestState.SHUTOFF and _nova_may_take_it_as_moved(task):
-        return results.Wait(min(pause, 2), "the guest has ended, maybe on its way; nova-compute is "
-                                           "given time to say what becomes of it")
+        return results.Wait(min(pause, 2), "the guest has ended, maybe on its way; nova-compute "
+                                           "is given time to say what becomes of it")
     if found.place is Place.DESTINATION:
         task.note("settled", at=ports.clock(), place=found.place.value)
         return results.Done({"place": found.place.value, "sentence": found.sentence})
@@ -99,7 +99,7 @@ def _phase_of(task: Task, there: payloads.Testimony) -> str | None:
 
 
 def _was_given_up_by_source(task: Task, there: payloads.Testimony) -> bool:
-    """A guest that is here all the same has come with a later migration, which brings its files."""
+    """A guest that is here all the same has come with a later migration, with its files."""
     return any(e.closed and e.outcome in (Outcome.FAILED, Outcome.CANCELLED)
                for e in there.entries
                if (e.migration, e.role) == (task.migration.key, Role.SOURCE.value))
@@ -142,7 +142,7 @@ def _may_still_begin(task: Task) -> bool:
         return False
     if "guest_began_to_move" in task.notes:
         return False
-    return task.ports.clock() < task.opened + task.ports.settings.prepare_timeout
+    return task.age() < task.ports.settings.prepare_timeout
 
 
 def _nova_may_take_it_as_moved(task: Task) -> bool:

@@ -145,7 +145,7 @@ def ensure_guest_moved(task: Task) -> results.Result:
         return results.Done({"found": state.value})
     if task.abort_requested:
         return _ABORTED
-    if task.ports.clock() > task.opened + task.ports.settings.prepare_timeout:
+    if task.age() > task.ports.settings.prepare_timeout:
         return results.TurnBack(Outcome.FAILED, "it did not begin within prepare_timeout")
     consumers = task.ports.nova_consumers()
     if consumers:

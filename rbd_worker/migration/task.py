@@ -113,6 +113,12 @@ class Task:
         if self.notes.get(name) != data:
             self.record((name, journals.StepState.NOTE, data))
 
+    def age(self) -> float:
+        """Seconds since the entry was opened; from now on where the clock was set back."""
+        now = self.ports.clock()
+        self.opened = min(self.opened, now)
+        return now - self.opened
+
     def seconds_since(self, name: str) -> float:
         """How long ago that note was made, by its ``at``; without the note very long.
 
