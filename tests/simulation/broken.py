@@ -101,7 +101,8 @@ BROKEN = (
     Broken("neither the holder nor the watchers are asked", "removal", (
         (evidence, "_holder", _yes("holder")),
         (evidence.Witnesses, "_watchers", lambda *_: iter([_yes("watchers")()])))),
-    Broken("watchers are not looked at", "removal", ((evidence, "_image_fact", _yes("watchers")),)),
+    Broken("watchers are not looked at", "removal", (
+        (evidence, "_image_fact", _yes("watchers")),)),
     Broken("the nonce is not compared", "removal", (
         (probe, "compare", _yes("path")), (evidence.Witnesses, "_path", _yes("path")))),
     Broken("directories are removed before the proof", "removal", (

@@ -13,6 +13,7 @@ from rbd_worker.migration.journal import StepState
 from rbd_worker.model import Executor, Role
 from tests.simulation import play
 from tests.simulation.schedule import (
+    CallMishap,
     ClockSetBack,
     Cloud,
     Disorder,
@@ -47,6 +48,15 @@ FOUND: dict[str, tuple[int, Cloud, tuple[Happening, ...]]] = {
         2278, _NOVA, (Move(9.8, 0, 1, end="abort"), Move(11.1, 0, 1), Disorder())),
     "a path that could not be listed ended the janitor": (
         142, _LIBVIRT, (Failing(1, "file", 5, 3, errno.EACCES),)),
+    "a guest that came back before its files were handed over lost them": (
+        3618, _NOVA, (Move(9.0, 0, 1), Move(26.0, 0, 1, pace=0.01), KillAfterRecord(
+            Executor.NOVA, Role.DESTINATION, "ensure_arrival_awaited", StepState.DOING, 90))),
+    "files were placed into a directory that its guest was leaving": (
+        21273, _NOVA, (Move(0.3, 0, 1), Move(6.8, 0, 1), CallMishap(11, "late"), KillAfterRecord(
+            Executor.NOVA, Role.DESTINATION, "ensure_files_placed", StepState.DOING, 0.01))),
+    "a clock set back made a move that never began be awaited for a day": (
+        22081, _NOVA, (Move(19.3, 0, 1, pace=0.01, dead_after="mkdir"),
+                       ClockSetBack(0, 21.3, 86400))),
     "an entry that could not be journaled was never looked at again": (
         3976, _LIBVIRT, (Move(1.7, 0, 1, end="fail"), Failing(1, "journal", 3, 3))),
 }
