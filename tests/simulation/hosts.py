@@ -22,6 +22,7 @@ from rbd_worker.migration import (
     janitor,
     journal,
     mover,
+    records,
     task,
     testimony,
 )
@@ -69,7 +70,8 @@ class Worker:
             trash=trash.Trash(directories, host.settings.trash_retention, host.clock),
             peers=others,
             witnesses=evidence.Witnesses(guests, images, directories, others),
-            movers=Movers(self, guests), shutdown=self.shutdown,
+            movers=Movers(self, guests), records=records.Records(None, host.settings),
+            shutdown=self.shutdown,
             nova_consumers=lambda: 0, clock=host.clock)
         self.coordinator = Coordinator(self)
         self.hearing = hearing.Hearing(self.coordinator)
