@@ -330,10 +330,16 @@ class Movers(mover.Movers):
                 worker.host.world.scheduler, settings.max_concurrent_live_migrations))
 
     def start(self, migration: Migration, order: ty.Any) -> None:
+        self._begin(migration, functools.partial(self._run, migration, order))
+
+    def adopt(self, migration: Migration) -> None:
+        self._begin(migration, functools.partial(self._follow, migration))
+
+    def _begin(self, migration: Migration, action: ty.Callable[[], None]) -> None:
         with self._lock:
             if migration.key not in self._moving:
-                self._moving[migration.key] = ty.cast(ty.Any, self._worker.spawn(
-                    functools.partial(self._run, migration, order), "mover"))
+                self._moving[migration.key] = ty.cast(
+                    ty.Any, self._worker.spawn(action, "mover"))
 
 
 class Directories(instances.Instances):
