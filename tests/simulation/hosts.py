@@ -44,6 +44,8 @@ LOG = logging.getLogger(__name__)
 _SETTINGS = {"audit_min_age": 900, "audit_interval": 1800, "audit_pause": 30,
              "nova_cleanup_grace": 60, "settle_interval": 30, "unresolved_retry_max": 300,
              "prepare_timeout": 900}
+#: When the janitor begins: most schedules are over before, those that take long have it.
+CLEAN_AFTER = 45.0
 #: How long a series of failing calls lasts at most.
 FAILING_SECONDS = 200.0
 ROOT = "/a/root"
@@ -125,6 +127,7 @@ class Worker:
             self.audit.run(act=True)
 
     def _clean(self) -> None:
+        self.shutdown.wait(CLEAN_AFTER)
         while not self.shutdown.is_set():
             self.janitor.clean()
             self.shutdown.wait(janitor.PAUSE)

@@ -50,8 +50,9 @@ def breaches(world: World, hanging: ty.Iterable[str]) -> ty.Iterator[Breach]:
     yield from _guests(world)
     yield from _entries(world)
     yield from _directories(world)
-    yield from _bytes(world)
-    yield from _secrets(world)
+    disk = _read(world)
+    yield from _bytes(world, disk)
+    yield from _secrets(disk)
     yield from _messages(world)
 
 
@@ -106,8 +107,8 @@ def _directories(world: World) -> ty.Iterator[Breach]:
                                           f"{sorted(os.listdir(staging))}")
 
 
-def _bytes(world: World) -> ty.Iterator[Breach]:
-    kept = _all_text(world)
+def _bytes(world: World, disk: dict[str, bytes]) -> ty.Iterator[Breach]:
+    kept = _all_text(world, disk)
     for guest, marker in (*world.contents, *world.lines):
         if marker not in kept and marker not in world.lost and not _gives_way(world, marker):
             yield Breach("bytes", f"lost of {guest[:4]}: {marker}")
@@ -158,14 +159,23 @@ def _missing_files(world: World, guest: str, holder: Host,
                                   f"{holder.name}: {texts.get(name)}")
 
 
-def _secrets(world: World) -> ty.Iterator[Breach]:
+def _secrets(disk: dict[str, bytes]) -> ty.Iterator[Breach]:
     """No message's body is kept anywhere: they carry the user's token."""
     token = conductor.SECRET_TOKEN.encode()
+    for path, content in disk.items():
+        if token in content:
+            yield Breach("secret", f"{path} has the user's token")
+
+
+def _read(world: World) -> dict[str, bytes]:
+    """Every file of every host, journals too."""
+    found = {}
     for place, _, names in os.walk(world.root):
         for name in names:
-            with open(os.path.join(place, name), "rb") as file:
-                if token in file.read():
-                    yield Breach("secret", f"{place}/{name} has the user's token")
+            path = f"{place}/{name}"
+            with open(path, "rb") as file:
+                found[path] = file.read()
+    return found
 
 
 def _should_be_over(world: World, entry: Entry) -> bool:
@@ -207,12 +217,10 @@ def _runs_on(world: World, guest: str) -> Host | None:
     return holder
 
 
-def _all_text(world: World) -> str:
+def _all_text(world: World, disk: dict[str, bytes]) -> str:
     """Of every file in instance directories and the trash, and of what workers hold open."""
-    parts = []
-    for place in {host.path for host in world.hosts}:
-        parts += [text for name, text in _texts_of(place).items()
-                  if not name.startswith(".rbd-worker/staging/")]
+    parts = [content.decode(errors="replace") for path, content in disk.items()
+             if "/instances/" in path and "/.rbd-worker/staging/" not in path]
     for host in world.hosts:
         for task in host.worker.coordinator.tasks() if host.worker is not None else ():
             parts += _held(task.files)

@@ -13,7 +13,7 @@ from rbd_worker.model import Executor, Role
 from tests.simulation import many, play, schedule, systematic, telling
 
 #: Random schedules, in as many tests as make the work easy to share.
-SCHEDULES = 16_000
+SCHEDULES = 14_000
 BATCHES = 80
 SIZE = SCHEDULES // BATCHES
 
