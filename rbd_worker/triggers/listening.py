@@ -68,6 +68,7 @@ class Listening:
     def __init__(self, link: Link, queue: TapQueue, probe: Probe, handler: Handler, board: Board,
                  stop: StopSignal, *, prefetch: int, heartbeat: int) -> None:
         self._link = link
+        self._topology = link.topology
         self._queue = queue
         self._probe = probe
         self._handler = handler
@@ -104,7 +105,7 @@ class Listening:
     def _exchange_is_there(self) -> bool:
         """Wait until Nova has made its exchange; False where the stop came first."""
         pause = _FIRST_PAUSE
-        while not self._link.exchange_exists(self._queue.exchange):
+        while not self._topology.exchange_exists(self._queue.exchange):
             self._board.show(TapState.WAITING,
                              f"{self._queue.exchange} is made by Nova's services when they start")
             if self._rest(pause):
@@ -113,7 +114,7 @@ class Listening:
         return True
 
     def _begin(self) -> None:
-        self._queue.ensure(self._link)
+        self._queue.ensure(self._topology)
         self._board.show(TapState.LISTENING, f"queue {self._queue.name} at {self._link.host}")
         self._consume()
         self._probe.hurry()
@@ -153,13 +154,13 @@ class Listening:
         self._acknowledge()
         if self._queue.old is None:
             return
-        state = self._link.queue_state(self._queue.old)
+        state = self._topology.queue_state(self._queue.old)
         if self._deliveries or (state is not None and state.messages):
             return
         if state is not None:
             self._link.cancel(self._consumers.pop(self._queue.old))
-        if not self._deliveries and self._queue.drop_old(self._link):
-            self._queue.ensure(self._link)
+        if not self._deliveries and self._queue.drop_old(self._topology):
+            self._queue.ensure(self._topology)
         self._consume()
 
     # -- messages --------------------------------------------------------------
@@ -241,7 +242,7 @@ class Listening:
 
     def _proven(self) -> None:
         self._lost = 0
-        self._queue.bind(self._link)  # one of the others alone may be lost, too
+        self._queue.bind(self._topology)  # one of the others alone may be lost, too
         self._board.show(TapState.HEARING, f"queue {self._queue.name} at {self._link.host}")
 
     def _check_probe(self) -> None:
@@ -258,7 +259,7 @@ class Listening:
                                expires=60)
 
     def _probe_overdue(self) -> None:
-        state = self._link.queue_state(self._queue.name)
+        state = self._topology.queue_state(self._queue.name)
         if state is None:
             raise errors.BrokerUnavailable(url=self._queue.name, reason="the queue is gone")
         self._work_off()
@@ -278,7 +279,7 @@ class Listening:
         if self._lost >= _MOST_LOST:
             raise errors.BrokerUnavailable(url=self._link.host,
                                            reason=f"{self._lost} probes in a row were lost")
-        self._queue.bind(self._link)
+        self._queue.bind(self._topology)
         self._probe.hurry()
 
 

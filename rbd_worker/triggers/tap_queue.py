@@ -17,7 +17,7 @@ import typing as ty
 
 from rbd_worker import errors
 from rbd_worker.triggers.broker import BrokerSettings
-from rbd_worker.triggers.link import Link, QueueDiffers
+from rbd_worker.triggers.topology import QueueDiffers, Topology
 
 LOG = logging.getLogger(__name__)
 
@@ -50,50 +50,50 @@ class TapQueue:
             "x-max-length": max_length, "x-overflow": "drop-head"}
         self._is_settled = False
 
-    def ensure(self, link: Link) -> None:
+    def ensure(self, topology: Topology) -> None:
         """Have the queue made and bound, and an outdated one unbound; the exchange exists.
 
         :raises errors.BrokerUnavailable:
         """
         own, bridge = self._names
-        if self._is_current(link, own):
+        if self._is_current(topology, own):
             self.name = own
             if not self._is_settled:
-                self.old = bridge if link.queue_state(bridge) is not None else None
+                self.old = bridge if topology.queue_state(bridge) is not None else None
         else:
             LOG.info("queue %s has outdated arguments; it will be replaced", own)
-            self._is_current(link, bridge)  # outdated or not: it is a bridge for a moment
+            self._is_current(topology, bridge)  # outdated or not: it is a bridge for a moment
             self.name, self.old = bridge, own
         self._is_settled = True
-        self.bind(link)
+        self.bind(topology)
         if self.old is not None:
             for key in self._keys:
-                link.unbind(self.old, self.exchange, key)
+                topology.unbind(self.old, self.exchange, key)
 
-    def bind(self, link: Link) -> None:
+    def bind(self, topology: Topology) -> None:
         """Have all bindings; also where they are there already."""
         for key in self._keys:
-            link.bind(self.name, self.exchange, key)
+            topology.bind(self.name, self.exchange, key)
 
-    def drop_old(self, link: Link) -> bool:
+    def drop_old(self, topology: Topology) -> bool:
         """Delete the old queue if it is empty; False while it still holds something.
 
         After True, :meth:`ensure` takes the next step.
         """
         old = ty.cast(str, self.old)
-        state = link.queue_state(old)
-        if state is not None and (state.messages or not link.delete_if_idle(old)):
+        state = topology.queue_state(old)
+        if state is not None and (state.messages or not topology.delete_if_idle(old)):
             return False
         LOG.info("queue %s was emptied and deleted", old)
         self.old, self._is_settled = None, False
         return True
 
-    def _is_current(self, link: Link, name: str) -> bool:
+    def _is_current(self, topology: Topology, name: str) -> bool:
         """True where the queue now exists with these arguments."""
         try:
-            link.declare_queue(name, self._arguments)
+            topology.declare_queue(name, self._arguments)
         except QueueDiffers as e:
-            if link.queue_state(name) is None:  # not outdated, but unknown to this RabbitMQ
+            if topology.queue_state(name) is None:  # not outdated, but unknown to this RabbitMQ
                 raise errors.BrokerUnavailable(url="the tap's queue", reason=e) from e
             return False
         return True
