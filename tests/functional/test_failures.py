@@ -84,6 +84,21 @@ def test_a_worker_killed_during_a_move_picks_it_up(fleet: Fleet, name: str):
     assert "tick" in (guest.directory(fleet.two) / "console.log.0").read_text()
 
 
+def test_a_move_that_arrives_only_with_help_gets_it_from_the_next_worker(fleet: Fleet):
+    """A guest that dirties memory without end needs more downtime than libvirt gives by itself."""
+    fleet.start(libvirt={"live_migration_bandwidth": 60, "live_migration_downtime": 3000,
+                         "live_migration_downtime_steps": 3, "live_migration_downtime_delay": 3})
+    guest = fleet.lab.define_guest(fleet.one, busy=True)
+    guest.wait_for_console(fleet.one)
+    order = fleet.move(guest, fleet.one, fleet.two)
+    fleet.until(lambda: guest.state(fleet.two) is not None, "the guest at the destination")
+    fleet.workers["node1"].kill9()
+    fleet.restart(fleet.one)
+    entries = fleet.closed(order, seconds=90)
+    assert {e.outcome for e in entries.values()} == {Outcome.COMPLETED}
+    assert guest.running_on() == ["node2"]
+
+
 def test_the_broker_restarted_between_two_migrations_loses_nothing(fleet: Fleet):
     fleet.start()
     guest = fleet.lab.define_guest(fleet.one)
