@@ -10,9 +10,10 @@ from devstack import lab
 from devstack.lab import layout
 
 
-def _up(_: argparse.Namespace) -> int:
+def _up(arguments: argparse.Namespace) -> int:
     began = time.monotonic()
-    one = lab.up(on_progress=lambda line: print(line, flush=True))
+    one = lab.up(on_progress=lambda line: print(line, flush=True),
+                 broker_nodes=arguments.broker_nodes)
     print(f"{time.monotonic() - began:5.1f} s  the lab is up: {one.root}, "
           f"guests run under {one.virt_type}")
     print("         try: make lab-shell HOST=node1")
@@ -57,7 +58,10 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text)
         command.set_defaults(action=action, command=[])
         if action is _enter:
-            command.add_argument("host", choices=layout.HOSTS)
+            command.add_argument("host", choices=layout.hosts(max(layout.BROKER_NODES)))
+        if action is _up:
+            command.add_argument("--broker-nodes", type=int, choices=layout.BROKER_NODES,
+                                 help="nodes of RabbitMQ; 3 form a cluster (default: 1)")
         if name == "exec":
             command.add_argument("command", nargs="+")
     return parser

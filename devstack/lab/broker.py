@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The lab's RabbitMQ: one node, one vhost, one user.
+"""The lab's RabbitMQ: one node or a cluster of three, one vhost, one user.
 
-All three come from a definitions file that RabbitMQ loads while it boots; each
-call of rabbitmqctl instead would take more than a second.
+Vhost and user come from a definitions file that RabbitMQ loads while it boots;
+each call of rabbitmqctl instead would take more than a second.
 """
 
 import base64
+import collections.abc
+import concurrent.futures
 import dataclasses
 import hashlib
 import json
@@ -19,29 +21,52 @@ from devstack.lab.service import Service
 PORT = 5672
 VHOST = "rbdw"
 USER = "rbdw"
-NODE = "rabbit@rbdw-ctl"
+
+_COOKIE = "/var/lib/rabbitmq/.erlang.cookie"
+#: Schedulers that spin while they wait would take the lab's few cores from each other.
+_ERLANG = "+sbwt none +sbwtdcpu none +sbwtdio none"
+
+#: A node that finds itself in a minority stops to serve, as is usual with quorum
+#: queues; one that falls silent counts as gone after 10 s (60 by default), since a
+#: test waits for that.
+_CLUSTER = """\
+cluster_formation.peer_discovery_backend = classic_config
+cluster_partition_handling = pause_minority
+net_ticktime = 10
+"""
 
 
 @dataclasses.dataclass(frozen=True)
 class Broker:
-    """Start, stop and kill it; ``url`` is what goes into ``transport_url``."""
+    """One node: start, stop and kill it.
+
+    :param members: names of the hosts with a node, this one included.
+    """
 
     host: Host
     password: str
+    members: tuple[str, ...]
 
     @property
-    def url(self) -> str:
-        return f"rabbit://{USER}:{self.password}@{self.host.address}:{PORT}/{VHOST}"
+    def node(self) -> str:
+        """What Erlang calls it."""
+        return _node(self.host.name)
+
+    @property
+    def account(self) -> str:
+        """User, password, address and port as they stand in a URL."""
+        return f"{USER}:{self.password}@{self.host.address}:{PORT}"
 
     @property
     def service(self) -> Service:
         return Service(self.host, "rabbitmq", ("/usr/lib/rabbitmq/bin/rabbitmq-server",),
-                       {"HOME": "/var/lib/rabbitmq", "RABBITMQ_NODENAME": NODE,
+                       {"HOME": "/var/lib/rabbitmq", "RABBITMQ_NODENAME": self.node,
                         "RABBITMQ_CONF_ENV_FILE": "/etc/rabbitmq/rabbitmq-env.conf",
                         "RABBITMQ_CONFIG_FILE": "/etc/rabbitmq/rabbitmq.conf",
                         "RABBITMQ_ENABLED_PLUGINS_FILE": "/etc/rabbitmq/enabled_plugins",
                         "RABBITMQ_MNESIA_BASE": "/var/lib/rabbitmq/mnesia",
-                        "RABBITMQ_LOG_BASE": "/var/log/rabbitmq"})
+                        "RABBITMQ_LOG_BASE": "/var/log/rabbitmq",
+                        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": _ERLANG})
 
     def configure(self) -> None:
         self.host.write("/etc/rabbitmq/rabbitmq-env.conf", "")
@@ -52,8 +77,17 @@ class Broker:
             "log.console = true\n"
             "log.file = false\n"
             "vm_memory_high_watermark.absolute = 1GB\n"
-            "disk_free_limit.absolute = 50MB\n"))
+            "disk_free_limit.absolute = 50MB\n" + self._cluster()))
         self.host.write("/etc/rabbitmq/definitions.json", json.dumps(self._definitions()))
+        cookie = hashlib.sha256(self.password.encode()).hexdigest()
+        self.host.write(_COOKIE, cookie, 0o600)
+
+    def _cluster(self) -> str:
+        if len(self.members) == 1:
+            return ""
+        return _CLUSTER + "".join(
+            f"cluster_formation.classic_config.nodes.{number} = {_node(name)}\n"
+            for number, name in enumerate(self.members, 1))
 
     def _definitions(self) -> dict[str, list[dict[str, str]]]:
         return {
@@ -67,8 +101,8 @@ class Broker:
         """Start it and wait until it speaks AMQP."""
         service = self.service
         service.start()
-        processes.wait_until(self.is_answering, seconds, "RabbitMQ", service.log,
-                             failed=lambda: not service.is_running())
+        processes.wait_until(self.is_answering, seconds, f"RabbitMQ on {self.host.name}",
+                             service.log, failed=lambda: not service.is_running())
 
     def stop(self) -> None:
         """An orderly stop: durable queues and persistent messages survive."""
@@ -94,12 +128,16 @@ class Broker:
 
         Much faster than rabbitmqctl, which starts a second Erlang machine.
         """
-        answer = self.host.run(["erl_call", "-sname", NODE, "-e"], input=erlang + ".\n",
+        answer = self.host.run(["erl_call", "-sname", self.node, "-e"], input=erlang + ".\n",
                                timeout=20, env={"HOME": "/var/lib/rabbitmq"}).stdout.strip()
         match = re.fullmatch(r"\{ok, (.*)\}", answer, re.DOTALL)
         if not match:
             raise errors.CommandFailed(erlang, 0, answer)
         return match[1]
+
+    def running_nodes(self) -> int:
+        """How many nodes of the cluster this one sees at work."""
+        return int(self.evaluate("length(rabbit_nodes:all_running())"))
 
     def reset(self) -> None:
         """Drop every queue and every exchange of the vhost but the built-in ones."""
@@ -111,6 +149,31 @@ class Broker:
             "element(4, element(2, X)) =/= <<>>, "
             "binary:part(<<(element(4, element(2, X)))/binary, \"....\">>, 0, 4) "
             "=/= <<\"amq.\">>], ok")
+
+
+def url(nodes: collections.abc.Sequence[Broker]) -> str:
+    """What goes into ``transport_url``."""
+    return f"rabbit://{','.join(each.account for each in nodes)}/{VHOST}"
+
+
+def start_all(nodes: collections.abc.Sequence[Broker], seconds: float = 90.0) -> None:
+    """Start every node that does not run, and wait until all see each other.
+
+    All at once: after a stop of the whole cluster a node waits for those that
+    ended after it.  The first of a new cluster goes ahead, for the others to join.
+    """
+    if not any(each.service.inner_pid for each in nodes):
+        nodes[0].start(seconds)
+    with concurrent.futures.ThreadPoolExecutor(len(nodes)) as pool:
+        for job in [pool.submit(each.start, seconds) for each in nodes]:
+            job.result()
+    if len(nodes) > 1:
+        processes.wait_until(lambda: all(each.running_nodes() == len(nodes) for each in nodes),
+                             seconds, "the whole cluster of RabbitMQ", nodes[0].service.log)
+
+
+def _node(host: str) -> str:
+    return f"rabbit@{host}"
 
 
 def _password_hash(password: str) -> str:

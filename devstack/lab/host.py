@@ -46,7 +46,8 @@ class Host:
 
     @property
     def nova_instances(self) -> pathlib.Path:
-        return self.root / "var/lib/nova/instances"
+        """As the host has it: what is mounted there, too."""
+        return pathlib.Path(f"/proc/{self.pid}/root/var/lib/nova/instances")
 
     @property
     def libvirt_uri(self) -> str:

@@ -24,6 +24,7 @@ class State:
     broker_password: str
     virt_type: str
     keys: dict[str, str]
+    broker_nodes: int = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,13 +65,21 @@ class Lab:
         return compute.Compute(at)
 
     @property
+    def brokers(self) -> list[broker.Broker]:
+        """Every node of RabbitMQ; more than one form a cluster."""
+        names = layout.broker_hosts(self.state.broker_nodes)
+        return [broker.Broker(self.hosts[name], self.state.broker_password, names)
+                for name in names]
+
+    @property
     def broker(self) -> broker.Broker:
-        return broker.Broker(self.controller, self.state.broker_password)
+        """The only node, or the first of a cluster."""
+        return self.brokers[0]
 
     @property
     def broker_url(self) -> str:
-        """For ``transport_url``; works from the hosts and from outside."""
-        return self.broker.url
+        """For ``transport_url``, with all nodes; works from the hosts and from outside."""
+        return broker.url(self.brokers)
 
     @property
     def ceph(self) -> ceph.Ceph:
@@ -109,9 +118,10 @@ class Lab:
         """Configure a worker; see :func:`devstack.lab.worker.write_config`."""
         worker.write_config(self, at, **options)
 
-    def start_worker(self, at: Host) -> worker.Worker:
-        """Start rbd-worker there; call ``wait_ready()`` on what is returned."""
-        return worker.start(at)
+    def start_worker(self, at: Host, prefix: collections.abc.Sequence[str] = (),
+                     ) -> worker.Worker:
+        """Start rbd-worker there; see :func:`devstack.lab.worker.start`."""
+        return worker.start(at, prefix)
 
     def enable_ssh(self) -> None:
         """Let root log in from each compute host to the other, without a password."""
@@ -124,7 +134,7 @@ class Lab:
 
     def reset(self) -> None:
         """Back to a fresh lab: no workers, guests, directories, images, queues."""
-        self._thaw()
+        self.thaw()
         for each in self.computes:
             worker.service(each.host).kill9()
             each.start()
@@ -136,11 +146,12 @@ class Lab:
             each.host.nova_instances.mkdir()
         for image in self.images():
             self.rbd("rm", "--no-progress", image, check=False)
-        self.broker.start()
+        broker.start_all(self.brokers)
         self.broker.reset()
 
-    def _thaw(self) -> None:
-        for service in (self.ceph.mon, self.ceph.osd, self.broker.service,
+    def thaw(self) -> None:
+        """Let every part go on that was frozen, and :meth:`heal` the network."""
+        for service in (self.ceph.mon, self.ceph.osd, *(each.service for each in self.brokers),
                         *(each.service for each in self.computes)):
             if service.is_running():
                 service.resume()

@@ -11,12 +11,27 @@ import os
 import pathlib
 
 CONTROLLER = "rbdw-ctl"
+#: Where the further nodes of RabbitMQ run if the lab has a cluster.
+MORE_BROKERS = ("rbdw-mq2", "rbdw-mq3")
 COMPUTES = ("node1", "node2")
+#: Of every lab; one with a cluster has more.
 HOSTS = (CONTROLLER, *COMPUTES)
+#: One node, or as many as it takes for one to be missed.
+BROKER_NODES = (1, 1 + len(MORE_BROKERS))
 SLOTS = range(10)
 
 #: Last octet of each host's address; .1 is this machine's end of the bridge.
-_OCTETS = {CONTROLLER: 10, "node1": 11, "node2": 12}
+_OCTETS = {CONTROLLER: 10, "node1": 11, "node2": 12, "rbdw-mq2": 13, "rbdw-mq3": 14}
+
+
+def broker_hosts(nodes: int) -> tuple[str, ...]:
+    """The hosts with a node of RabbitMQ, the first one first."""
+    return (CONTROLLER, *MORE_BROKERS[:nodes - 1])
+
+
+def hosts(broker_nodes: int) -> tuple[str, ...]:
+    """All hosts of a lab with that many nodes of RabbitMQ."""
+    return (*HOSTS, *MORE_BROKERS[:broker_nodes - 1])
 
 
 @dataclasses.dataclass(frozen=True)

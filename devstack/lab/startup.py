@@ -17,7 +17,7 @@ import shutil
 import time
 import uuid
 
-from devstack.lab import ceph, checks, compute, errors, host, layout, locks, network
+from devstack.lab import broker, ceph, checks, compute, errors, host, layout, locks, network
 from devstack.lab.lab import Lab, State
 
 Progress = collections.abc.Callable[[str], None]
@@ -39,21 +39,26 @@ def attach(root: pathlib.Path | None = None) -> Lab:
     lay = layout.Layout(root, state.slot)
     if not lay.ready_mark.exists():
         raise errors.NotUp(f"the lab in {root} was never ready; run: make lab-up")
-    return Lab(lay, state, {name: host.attach(lay, name) for name in layout.HOSTS})
+    return Lab(lay, state, {name: host.attach(lay, name)
+                            for name in layout.hosts(state.broker_nodes)})
 
 
 def faults(lab: Lab) -> list[str]:
     """What does not work in a lab; empty for a healthy one."""
-    found = [] if lab.broker.is_answering() else ["RabbitMQ does not answer"]
+    found = [f"RabbitMQ on {each.host.name} does not answer" for each in lab.brokers
+             if not each.is_answering()]
     found += [] if lab.ceph.is_listening() and lab.ceph.osd.is_running() else ["Ceph is down"]
     found += [f"libvirtd on {each.host.name} does not answer" for each in lab.computes
               if not each.is_answering()]
     return found
 
 
-def up(on_progress: Progress = lambda line: None, root: pathlib.Path | None = None) -> Lab:
+def up(on_progress: Progress = lambda line: None, root: pathlib.Path | None = None,
+       broker_nodes: int | None = None) -> Lab:
     """Return a healthy lab: the one that runs, or a new one.
 
+    :param broker_nodes: nodes of RabbitMQ, 1 or 3; None takes the lab that runs
+        as it is, and else means 1.
     :raises errors.Missing: this machine cannot run it.
     :raises errors.LabError: a part did not come up; all others were ended.
     """
@@ -63,6 +68,8 @@ def up(on_progress: Progress = lambda line: None, root: pathlib.Path | None = No
         try:
             lab = attach(root)
             broken = faults(lab)
+            if broker_nodes not in (None, lab.state.broker_nodes):
+                broken = [*broken, f"it has {lab.state.broker_nodes} nodes of RabbitMQ"]
         except errors.NotUp:
             broken = ["incomplete"] if has_leftovers(root) else []
         else:
@@ -73,7 +80,7 @@ def up(on_progress: Progress = lambda line: None, root: pathlib.Path | None = No
             on_progress(f"removing the old lab in {root} ({', '.join(broken)})")
         _remove(root)
         try:
-            return _start(root, on_progress)
+            return _start(root, on_progress, broker_nodes or 1)
         except BaseException:
             _end(root)
             raise
@@ -92,18 +99,19 @@ def has_leftovers(root: pathlib.Path) -> bool:
     return root.exists() or bool(host.leftover(root)) or bool(network.bridges(root))
 
 
-def _start(root: pathlib.Path, on_progress: Progress) -> Lab:
+def _start(root: pathlib.Path, on_progress: Progress, broker_nodes: int) -> Lab:
     watch = _Watch(on_progress)
+    names = layout.hosts(broker_nodes)
     _claim_directory(root)
     with locks.held("network", 60, "another lab holds the network"):
         lay = network.claim_slot(root)
     state = State(slot=lay.slot, fsid=str(uuid.uuid4()), secret_uuid=str(uuid.uuid4()),
                   broker_password=secrets.token_urlsafe(12),
                   virt_type="kvm" if compute.kvm_works() else "qemu",
-                  keys=dataclasses.asdict(ceph.Keys()))
+                  keys=dataclasses.asdict(ceph.Keys()), broker_nodes=broker_nodes)
     _write_private(root / _STATE, json.dumps(dataclasses.asdict(state)))
-    _write_accounts(lay)
-    hosts = host.start(lay, layout.HOSTS)
+    _write_accounts(lay, names)
+    hosts = host.start(lay, names)
     network.connect(lay, {name: each.pid for name, each in hosts.items()})
     watch.done("hosts and network")
     lab = Lab(lay, state, hosts)
@@ -113,9 +121,11 @@ def _start(root: pathlib.Path, on_progress: Progress) -> Lab:
 
 
 def _start_services(lab: Lab, watch: "_Watch") -> None:
-    lab.broker.configure()
+    for node in lab.brokers:
+        node.configure()
     lab.ceph.configure()
-    starts = {"RabbitMQ": lab.broker.start, "Ceph": lab.ceph.start}
+    starts: dict[str, collections.abc.Callable[[], None]] = {
+        "RabbitMQ": lambda: broker.start_all(lab.brokers), "Ceph": lab.ceph.start}
     for each in lab.computes:
         each.configure(lab.ceph, lab.secret_uuid)
         starts[f"libvirtd on {each.host.name}"] = each.start
@@ -147,7 +157,7 @@ def _write_private(path: pathlib.Path, text: str) -> None:
     path.write_text(text)
 
 
-def _write_accounts(lay: layout.Layout) -> None:
+def _write_accounts(lay: layout.Layout, hosts: collections.abc.Sequence[str]) -> None:
     """The hosts' own passwd, group and hosts: the machine's, and what they lack."""
     passwd = pathlib.Path("/etc/passwd").read_text()
     group = pathlib.Path("/etc/group").read_text()
@@ -161,8 +171,8 @@ def _write_accounts(lay: layout.Layout) -> None:
     if "kvm" not in groups:
         group += "kvm:x:64056:\n"
     known = "127.0.0.1 localhost\n" + "".join(
-        f"{lay.address(name)} {name}\n" for name in layout.HOSTS)
-    for name in layout.HOSTS:
+        f"{lay.address(name)} {name}\n" for name in hosts)
+    for name in hosts:
         etc = lay.host_root(name) / "etc"
         etc.mkdir(parents=True)
         (etc / "passwd").write_text(passwd)

@@ -89,7 +89,7 @@ def service(host: Host, prefix: collections.abc.Sequence[str] = ()) -> Service:
 def start(host: Host, prefix: collections.abc.Sequence[str] = ()) -> Worker:
     """Start the worker as an init system would; it is not waited for.
 
-    :param prefix: a command that executes it with other rights.
+    :param prefix: a command that executes it: with other rights, or as ``env`` does.
     """
     one = service(host, prefix)
     began = one.log.stat().st_size if one.log.exists() else 0
@@ -98,11 +98,13 @@ def start(host: Host, prefix: collections.abc.Sequence[str] = ()) -> Worker:
 
 
 def write_config(lab: "Lab", host: Host, executor: str = "libvirt", nova: Values | None = None,
-                 libvirt: Values | None = None, **own: object) -> None:
+                 libvirt: Values | None = None, rabbit: Values | None = None,
+                 **own: object) -> None:
     """Write both configuration files of a worker.
 
     :param nova: more options for [DEFAULT] of nova.conf.
     :param libvirt: more options for [libvirt] of nova.conf; None removes a usual one.
+    :param rabbit: options for [oslo_messaging_rabbit] of nova.conf.
     :param own: options for [rbd_worker] of the worker's own file.
     """
     default: dict[str, object] = {
@@ -114,7 +116,8 @@ def write_config(lab: "Lab", host: Host, executor: str = "libvirt", nova: Values
         "rbd_user": ceph.USER, "rbd_secret_uuid": lab.secret_uuid,
         "live_migration_inbound_addr": host.address, "live_migration_scheme": "tcp",
         **(libvirt or {})}
-    host.write(NOVA_CONF, _ini({"DEFAULT": default, "libvirt": usual}), 0o640)
+    host.write(NOVA_CONF, _ini({"DEFAULT": default, "libvirt": usual,
+                                "oslo_messaging_rabbit": rabbit or {}}), 0o640)
     host.write(WORKER_CONF, _ini({"rbd_worker": {"executor": executor, **own}}))
 
 

@@ -91,7 +91,7 @@ def _phase(fleet: Fleet, order):
 
 
 def test_on_a_shared_path_nothing_is_copied_and_nothing_is_removed(fleet: Fleet):
-    fleet.two.run(["mount", "--bind", str(fleet.one.nova_instances),
+    fleet.two.run(["mount", "--bind", str(fleet.one.root / "var/lib/nova/instances"),
                    "/var/lib/nova/instances"])
     try:
         fleet.start()
