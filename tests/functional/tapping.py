@@ -66,15 +66,18 @@ class Handler:
 class Nova:
     """The exchange's owner: makes it as oslo.messaging does and publishes to it."""
 
-    def __init__(self, settings: broker.BrokerSettings) -> None:
+    def __init__(self, settings: broker.BrokerSettings, durable: bool = False) -> None:
         host = settings.hosts[0]
+        self._durable = durable
         self._connection = amqp.Connection(
-            str(host), host.username, host.password, virtual_host=settings.virtual_host)
+            str(host), host.username, host.password, virtual_host=settings.virtual_host,
+            confirm_publish=True)
         self._connection.connect()
         self.channel = self._connection.channel()
 
     def make_exchange(self) -> None:
-        self.channel.exchange_declare(EXCHANGE, "topic", durable=False, auto_delete=False)
+        self.channel.exchange_declare(EXCHANGE, "topic", durable=self._durable,
+                                      auto_delete=False)
 
     def has_exchange(self) -> bool:
         try:

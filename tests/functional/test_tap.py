@@ -282,6 +282,10 @@ def test_a_body_reaches_the_handler_as_the_bytes_that_were_sent(start, nova, han
 
 
 def test_a_flood_of_irrelevant_messages_needs_no_memory(start, nova, handler):
+    """At most ``tap_prefetch`` (50) bodies are here at a time; all of them would be 60 MiB.
+
+    The bound leaves room for what the allocator does not give back at once.
+    """
     one = start(max_length=200_000)
     body = irrelevant(padding=500)
     before = _resident_mib()
