@@ -46,7 +46,7 @@ lint: ## ruff and mypy --strict
 bench: setup ## Compare with rsync, tar, a bare consumer and more; ARGS="prepare tap --json FILE" (root)
 	@$(VENV)/python -m tests.benchmarks $(ARGS)
 
-chaos: setup ## Kill parts at random moments while guests move; ARGS="--rounds 20 --seed 1" (root)
+chaos: setup ## Break parts at random moments while guests move; ARGS="--rounds 20 --seed 1" (root)
 	@$(VENV)/python -m tests.chaos $(ARGS)
 
 fuzz: setup ## Hostile input, guided by coverage; TARGET=cast SECONDS=600 (or RUNS=1000000) JOBS=2

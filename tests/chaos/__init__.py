@@ -1,2 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``make chaos``: real kills on the lab while guests move, and what must hold afterwards."""
+"""``make chaos``: real kills on the lab while guests move, and what must hold afterwards.
+
+Follow one round: ``__main__`` draws it (``rounds.Draw``), ``rounds`` runs it
+on an ``arena``, one of ``faults`` strikes, the arena mends, ``invariants``
+judges, ``summary`` counts.
+"""

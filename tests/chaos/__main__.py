@@ -1,111 +1,115 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``python -m tests.chaos [--rounds N] [--seed S]``: exit status 1 on any breach."""
+"""Break parts of the lab at random moments while guests move, and see what holds.
+
+Ends at the first broken invariant, with exit status 1 and all logs kept in build/chaos.
+"""
 
 import argparse
-import collections
+import collections.abc
 import pathlib
 import random
+import shutil
 import sys
 import tempfile
-import threading
-import time
 
 from rich.console import Console
-from rich.table import Table
 
 from devstack import conductor as wire
 from devstack import lab as labs
-from tests.chaos import faults, invariants
-from tests.functional.fleet import Fleet
+from devstack.lab import checks, layout
+from tests.chaos import arena as arenas
+from tests.chaos import faults, invariants, rounds, summary
 
-REST_SECONDS = 90.0
-#: A guest that dirties 48 MiB for ever takes some seconds to move with these.
-SLOW = {"live_migration_bandwidth": 60, "live_migration_downtime": 2000,
-        "live_migration_downtime_steps": 3, "live_migration_downtime_delay": 3}
+KEPT_LOGS = pathlib.Path(__file__).parents[2] / "build/chaos"
+
+_EXAMPLES = """\
+examples:
+  make chaos ARGS="--rounds 100"
+  make chaos ARGS="--rounds 20 --faults kill_broker_node,jump_clock"
+  make chaos ARGS="--seed 42 --first 17 --rounds 1"    # round 17 of seed 42 once more
+  make chaos ARGS="--executor nova --broker-nodes 1"
+
+faults:
+  """
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="make chaos", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--seed", type=int, default=None, help="replays the same choices")
-    arguments = parser.parse_args()
-    seed = arguments.seed if arguments.seed is not None else random.randrange(1 << 32)
-    console = Console(highlight=False)
-    console.print(f"seed {seed}")
-    lab = labs.up(root=pathlib.Path(tempfile.mktemp(prefix="rbdw-chaos-", dir="/var/tmp")),
-                  on_progress=console.print)
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="make chaos", description=__doc__, epilog=_EXAMPLES + "\n  ".join(faults.ALL),
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=20, metavar="N")
+    parser.add_argument("--seed", type=int, default=None, metavar="S",
+                        help="replays the same choices; drawn and printed where not given")
+    parser.add_argument("--first", type=int, default=1, metavar="N",
+                        help="the number of the first round")
+    parser.add_argument("--faults", type=_fault_names, default=list(faults.ALL), metavar="A,B",
+                        help="draw from these only")
+    parser.add_argument("--executor", choices=("libvirt", "nova"), default="libvirt",
+                        help="who moves the guest; for nova a stand-in acts as nova-compute")
+    parser.add_argument("--broker-nodes", type=int, choices=layout.BROKER_NODES, default=3,
+                        help="3: a cluster with quorum queues; 1: an exchange that does not "
+                             "outlive its broker")
+    return parser
+
+
+def _fault_names(text: str) -> list[str]:
+    names = text.split(",")
+    unknown = sorted(set(names) - set(faults.ALL))
+    if unknown:
+        raise argparse.ArgumentTypeError(
+            f"{', '.join(unknown)}: no such fault; there are {', '.join(faults.ALL)}")
+    return names
+
+
+def main(argv: collections.abc.Sequence[str] | None = None) -> int:
+    arguments = _parser().parse_args(argv)
+    reason = checks.why_not()
+    if reason:
+        print(f"chaos: {reason}", file=sys.stderr)
+        return 1
+    if arguments.seed is None:
+        arguments.seed = random.randrange(1 << 32)
+    console = Console(highlight=False, soft_wrap=True,
+                      width=None if sys.stdout.isatty() else 140)
+    console.print(f"seed {arguments.seed}, executor {arguments.executor}, "
+                  f"{arguments.broker_nodes} broker node(s)")
+    root = pathlib.Path(tempfile.mktemp(prefix="rbdw-chaos-", dir="/var/tmp"))
+    lab = labs.up(root=root, on_progress=console.print, broker_nodes=arguments.broker_nodes)
     try:
-        return _run(lab, random.Random(seed), arguments.rounds, console)
+        return _run(lab, arguments, console)
     finally:
         lab.down()
 
 
-def _run(lab: labs.Lab, choice: random.Random, rounds: int, console: Console) -> int:
-    with wire.Conductor(lab.broker_url) as conductor:
-        fleet = Fleet(lab, conductor)
-        fleet.start(libvirt=SLOW, nova={"live_migration_retry_count": 5}, settle_interval=5)
-        guest = lab.define_guest(fleet.one, busy=True)
-        (guest.directory(fleet.one) / "disk.config").write_bytes(invariants.MARKER)
-        results: dict[str, collections.Counter[str]] = collections.defaultdict(
-            collections.Counter)
-        breaches = 0
-        for number in range(1, rounds + 1):
-            name = choice.choice(list(faults.ALL))
-            said, complaints = _round(fleet, guest, name, choice)
-            results[name][said] += 1
-            breaches += len(complaints)
-            console.print(f"{number:3}  {name:27} {said}  {'; '.join(complaints)}")
-            if complaints:
-                _show_logs(fleet, console)
-                break
-        for worker in fleet.workers.values():
-            worker.kill9()
-    _summary(results, console)
-    return 1 if breaches else 0
+def _run(lab: labs.Lab, arguments: argparse.Namespace, console: Console) -> int:
+    done: list[rounds.Round] = []
+    with wire.Conductor(lab.broker_url, durable=len(lab.brokers) > 1) as conductor:
+        arena = arenas.Arena(lab, conductor, arguments.executor)
+        arena.begin()
+        try:
+            guest = lab.define_guest(arena.one, busy=True)
+            for number in range(arguments.first, arguments.first + arguments.rounds):
+                draw = rounds.Draw.of(arguments.seed, number, arguments.faults)
+                done.append(rounds.run(arena, guest, draw))
+                console.print(_line(number, done[-1], draw))
+                if done[-1].complaints:
+                    kept = KEPT_LOGS / f"{arguments.seed}-{number}"
+                    shutil.copytree(lab.root / "log", kept, dirs_exist_ok=True)
+                    console.print(f"all logs are kept in {kept}")
+                    break
+            told = invariants.secrets_told(arena)
+            console.print(*told, sep="\n")
+        finally:
+            arena.end()
+    console.print(summary.table(
+        done, f"seed {arguments.seed}, executor {arguments.executor}, {len(done)} rounds"))
+    return 1 if told or any(one.complaints for one in done) else 0
 
 
-def _round(fleet: Fleet, guest: labs.Guest, name: str,
-           choice: random.Random) -> tuple[str, list[str]]:
-    (here,) = guest.running_on()
-    source = fleet.lab.host(here)
-    destination = fleet.two if source is fleet.one else fleet.one
-    order = fleet.order(guest, source, destination)
-    delay = choice.uniform(0, 3)
-    with wire.Conductor(fleet.lab.broker_url) as conductor:
-        conductor.live_migrate(order)
-    worker = threading.Timer(delay, faults.ALL[name], (fleet, guest, order, choice))
-    worker.start()
-    worker.join()
-    time.sleep(choice.uniform(0, 2))
-    faults.mend(fleet)
-    with wire.Conductor(fleet.lab.broker_url):  # Nova's services declare the exchange again
-        deadline = time.monotonic() + REST_SECONDS
-        while time.monotonic() < deadline and not invariants.is_at_rest(fleet, order):
-            time.sleep(0.2)
-        for one in fleet.workers.values():
-            one.wait_ready(60)
-    complaints = invariants.broken(fleet, guest, order)
-    if not invariants.is_at_rest(fleet, order):
-        complaints.append(f"open after {REST_SECONDS:.0f} s: "
-                          f"{invariants.is_open_because(fleet, order)}")
-    entry = fleet.entry(source, order)
-    return str(entry.outcome or "open") if entry else "not heard", complaints
-
-
-def _show_logs(fleet: Fleet, console: Console) -> None:
-    for name, worker in fleet.workers.items():
-        lines = [line for line in worker.service.log.read_text().splitlines()
-                 if "rbd_worker" in line]
-        console.print(f"--- {name}", *lines[-40:], sep="\n", markup=False)
-
-
-def _summary(results: dict[str, "collections.Counter[str]"], console: Console) -> None:
-    table = Table(title="faults and how their migrations ended", title_justify="left")
-    table.add_column("fault")
-    table.add_column("ends")
-    for name, ends in sorted(results.items()):
-        table.add_row(name, ", ".join(f"{end}: {count}" for end, count in ends.items()))
-    console.print(table)
+def _line(number: int, one: rounds.Round, draw: rounds.Draw) -> str:
+    return (f"{number:3}  {one.fault:25} at {draw.delay:.1f} s for {draw.lasts:4.1f} s: "
+            f"{one.outcome}, {'moved' if one.has_moved else 'stayed'}, at rest after "
+            f"{one.rest:.1f} s  {'; '.join(one.complaints)}")
 
 
 if __name__ == "__main__":

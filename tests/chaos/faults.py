@@ -1,78 +1,171 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What may go wrong, one function a fault: done to the lab at a random moment.
+"""What may go wrong, one function a fault: done to the arena at a random moment.
 
-Each returns nothing and leaves the lab as it broke it; ``mend`` brings every
-part back, as init systems and operators do.
+A fault leaves the arena as it broke it, for a random time; ``Arena.mend``
+brings every part back.  Choices within a fault come from the scene's own
+random numbers, so that a round can be repeated.
 """
 
 import contextlib
+import dataclasses
 import random
 import typing as ty
 
 from devstack import lab as labs
 from devstack.conductor import LiveMigration
-from tests.functional.fleet import Fleet
-
-Fault = ty.Callable[[Fleet, labs.Guest, LiveMigration, random.Random], None]
+from tests.chaos.arena import Arena
 
 
-def nothing(*_: object) -> None:
+@dataclasses.dataclass(frozen=True)
+class Scene:
+    """One migration that is under way."""
+
+    arena: Arena
+    guest: labs.Guest
+    order: LiveMigration
+    choice: random.Random
+
+    @property
+    def source(self) -> labs.Host:
+        return self.arena.lab.host(self.order.source)
+
+    @property
+    def destination(self) -> labs.Host:
+        return self.arena.lab.host(self.order.destination)
+
+    @property
+    def some_host(self) -> labs.Host:
+        return self.choice.choice((self.source, self.destination))
+
+
+@dataclasses.dataclass(frozen=True)
+class Fault:
+    """:ivar most: longest time in seconds until what it broke is mended."""
+
+    name: str
+    strike: ty.Callable[[Scene], None]
+    most: float
+
+
+ALL: dict[str, Fault] = {}
+
+
+def _fault(most: float = 2.0) -> ty.Callable[[ty.Callable[[Scene], None]], None]:
+    def listed(strike: ty.Callable[[Scene], None]) -> None:
+        ALL[strike.__name__] = Fault(strike.__name__, strike, most)
+    return listed
+
+
+@_fault()
+def nothing(_scene: Scene) -> None:
     """A round without any fault has to complete."""
 
 
-def kill_source_worker(fleet: Fleet, _guest: labs.Guest, order: LiveMigration,
-                       _random: random.Random) -> None:
-    fleet.workers[order.source].kill9()
+@_fault()
+def kill_source_worker(scene: Scene) -> None:
+    scene.arena.kill_worker(scene.order.source)
 
 
-def kill_destination_worker(fleet: Fleet, _guest: labs.Guest, order: LiveMigration,
-                            _random: random.Random) -> None:
-    fleet.workers[order.destination].kill9()
+@_fault()
+def kill_destination_worker(scene: Scene) -> None:
+    scene.arena.kill_worker(scene.order.destination)
 
 
-def kill_both_workers(fleet: Fleet, *_: object) -> None:
-    for worker in fleet.workers.values():
-        worker.kill9()
+@_fault()
+def kill_both_workers(scene: Scene) -> None:
+    for name in (scene.order.source, scene.order.destination):
+        scene.arena.kill_worker(name)
 
 
-def kill_broker(fleet: Fleet, *_: object) -> None:
-    fleet.lab.broker.kill9()
+@_fault(most=12)
+def freeze_worker(scene: Scene) -> None:
+    """Longer than a caller waits for a sign of life."""
+    scene.arena.workers[scene.some_host.name].service.pause()
 
 
-def restart_source_libvirtd(fleet: Fleet, _guest: labs.Guest, order: LiveMigration,
-                            _random: random.Random) -> None:
-    fleet.lab.libvirt(fleet.lab.host(order.source)).restart()
+@_fault()
+def jump_clock(scene: Scene) -> None:
+    scene.arena.jump(scene.some_host, scene.choice.choice((-86400, -3600, 3600, 90000)))
 
 
-def kill_destination_libvirtd(fleet: Fleet, _guest: labs.Guest, order: LiveMigration,
-                              _random: random.Random) -> None:
-    fleet.lab.libvirt(fleet.lab.host(order.destination)).kill9()
+@_fault(most=8)
+def fill_source_disk(scene: Scene) -> None:
+    scene.arena.fill_disk(scene.source)
 
 
-def kill_destination_qemu(fleet: Fleet, guest: labs.Guest, order: LiveMigration,
-                          _random: random.Random) -> None:
+@_fault(most=8)
+def fill_destination_disk(scene: Scene) -> None:
+    scene.arena.fill_disk(scene.destination)
+
+
+@_fault()
+def kill_broker_node(scene: Scene) -> None:
+    """Of a cluster one of three; else all there is."""
+    scene.choice.choice(scene.arena.lab.brokers).kill9()
+
+
+@_fault()
+def restart_broker_node(scene: Scene) -> None:
+    scene.choice.choice(scene.arena.lab.brokers).stop()
+
+
+@_fault(most=6)
+def freeze_broker_node(scene: Scene) -> None:
+    """Shorter than the other nodes wait: what they then do is RabbitMQ's own matter."""
+    scene.choice.choice(scene.arena.lab.brokers).service.pause()
+
+
+@_fault()
+def restart_source_libvirtd(scene: Scene) -> None:
+    """As systemd does it: libvirtd may wait for its migration and is then killed."""
+    libvirtd = scene.arena.lab.libvirt(scene.source)
+    try:
+        libvirtd.service.stop(seconds=5)
+    except labs.TookTooLong:
+        libvirtd.kill9()
+    libvirtd.start()
+
+
+@_fault()
+def kill_source_libvirtd(scene: Scene) -> None:
+    scene.arena.lab.libvirt(scene.source).kill9()
+
+
+@_fault()
+def kill_destination_libvirtd(scene: Scene) -> None:
+    scene.arena.lab.libvirt(scene.destination).kill9()
+
+
+@_fault()
+def kill_destination_qemu(scene: Scene) -> None:
     """Only where it is still receiving: a guest that has arrived is not to be killed."""
-    destination = fleet.lab.host(order.destination)
-    if guest.state(destination) == "paused":
+    if scene.guest.state(scene.destination) == "paused":
         with contextlib.suppress(labs.LabError):
-            destination.kill9(guest.qemu_pid(destination))
+            scene.destination.kill9(scene.guest.qemu_pid(scene.destination))
 
 
-def cut_network(fleet: Fleet, *_: object) -> None:
-    fleet.lab.cut(fleet.one, fleet.two)
+@_fault(most=12)
+def freeze_ceph_monitor(scene: Scene) -> None:
+    scene.arena.lab.ceph.mon.pause()
 
 
-ALL: dict[str, Fault] = {
-    fault.__name__: fault for fault in (
-        nothing, kill_source_worker, kill_destination_worker, kill_both_workers, kill_broker,
-        restart_source_libvirtd, kill_destination_libvirtd, kill_destination_qemu, cut_network)}
+@_fault(most=12)
+def freeze_ceph(scene: Scene) -> None:
+    """Guests wait for their disks, and so does who asks for watchers."""
+    scene.arena.lab.ceph.pause()
 
 
-def mend(fleet: Fleet) -> None:
-    """Everything runs and is connected again."""
-    fleet.lab.heal()
-    fleet.lab.broker.start()
-    for host in (fleet.one, fleet.two):
-        fleet.lab.libvirt(host).start()
-        if not fleet.workers[host.name].is_running():
-            fleet.workers[host.name] = fleet.lab.start_worker(host)
+@_fault(most=12)
+def cut_between_hosts(scene: Scene) -> None:
+    """The broker and Ceph stay reachable."""
+    scene.arena.lab.cut(scene.source, scene.destination)
+
+
+@_fault(most=12)
+def unplug_source(scene: Scene) -> None:
+    scene.source.plug(connected=False)
+
+
+@_fault(most=12)
+def unplug_destination(scene: Scene) -> None:
+    scene.destination.plug(connected=False)

@@ -44,8 +44,7 @@ class Nova:
         time.sleep(0.05)
         try:
             self._pre_live_migration(guest, destination)
-            options = ("--bandwidth", str(bandwidth)) if bandwidth else ()
-            guest.migrate(source, destination, *options)
+            self._migrate(guest, source, destination, bandwidth)
         except (DestinationDiskExists, labs.CommandFailed):
             self._rollback_at_destination(guest, order, destination)
             raise
@@ -58,6 +57,11 @@ class Nova:
         if directory.exists():
             raise DestinationDiskExists(str(directory))
         directory.mkdir(mode=0o755)
+
+    def _migrate(self, guest: labs.Guest, source: labs.Host, destination: labs.Host,
+                 bandwidth: int) -> None:
+        options = ("--bandwidth", str(bandwidth)) if bandwidth else ()
+        guest.migrate(source, destination, *options)
 
     def _rollback_at_destination(self, guest: labs.Guest, order: LiveMigration,
                                  destination: labs.Host) -> None:
