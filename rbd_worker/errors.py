@@ -303,6 +303,14 @@ class OutcomeUnknown(Undecided):
     msg = "where {instance} is cannot be told: {reason}"
 
 
+class MoveLeftOpen(Undecided):
+    msg = ("libvirt on {host} was ended in the last part of the move of {instance} and keeps a "
+           "stopped copy of it; {destination} says {state}")
+    remedy = ("Never resume the copy: the disks may have gone on without it. Where the guest "
+              "runs on {destination}, end the copy: virsh destroy {instance} on {host}. Where it "
+              "is gone there, end it too and start it again (openstack server reboot --hard)")
+
+
 # -- Nova's record -------------------------------------------------------------
 
 

@@ -81,6 +81,8 @@ class Libvirt:
         self.states: dict[str, GuestState] = {}
         self.names: dict[str, tuple[RbdImage, ...]] = {}
         self.jobs: set[str] = set()
+        #: Guests that were sent and whose move libvirt did not close.
+        self.left_open: set[str] = set()
         self.is_down = False
         #: Seconds after which a move that is followed is aborted; 0 for never.
         self.completion_timeout = 0.0
@@ -121,8 +123,8 @@ class Libvirt:
         return self.states.get(instance, GuestState.ABSENT)
 
     def has_job(self, instance: str) -> bool:
-        return instance in self.jobs or self.state(instance) in (
-            GuestState.INCOMING, GuestState.OUTGOING)
+        return instance in self.jobs or (instance not in self.left_open and self.state(
+            instance) in (GuestState.INCOMING, GuestState.OUTGOING))
 
     def images(self, instance: str) -> tuple[RbdImage, ...]:
         if self.state(instance) is GuestState.ABSENT:

@@ -22,6 +22,7 @@ def ensure_settled_at_source(task: Task) -> results.Result:
         pins.keep(task)
     if here is GuestState.OUTGOING:
         task.note("guest_began_to_move")
+        _check_for_open_end(task)
         return results.Wait(pause, "the guest is moving")
     may_begin = here.is_active and _may_still_begin(task)
     try:
@@ -128,6 +129,23 @@ def _as_destination(task: Task, found: Settlement, there: payloads.Testimony,
             migration=task.migration.key, instance=task.migration.instance))
         return results.Wait(min(pause, 5), "the source is looking at it")
     return results.Wait(pause, "the source still works on it")
+
+
+def _check_for_open_end(task: Task) -> None:
+    """Sent, and without a job: libvirt waits for somebody who can ask both hosts.
+
+    To end the copy or to let it run is not the worker's to decide: it never
+    stops or starts a guest.
+
+    :raises errors.MoveLeftOpen: with what an operator may do.
+    """
+    ports, migration = task.ports, task.migration
+    if (ports.hypervisor.has_job(migration.instance)
+            or ports.hypervisor.state(migration.instance) is not GuestState.OUTGOING):
+        return  # the job may have ended between the two questions
+    there = ports.peers.testify(migration.destination, migration.instance)
+    raise errors.MoveLeftOpen(instance=migration.instance, host=migration.source,
+                              destination=migration.destination, state=there.state)
 
 
 def _given_up(task: Task, there: payloads.Testimony) -> bool:

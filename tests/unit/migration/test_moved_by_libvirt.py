@@ -551,3 +551,27 @@ def test_an_order_is_not_given_a_day_later(make_world: MakeWorld) -> None:
     assert here.entry(order.uuid).outcome is Outcome.FAILED
     assert "prepare_timeout" in here.entry(order.uuid).reason
     assert not there.has_directory(guest)
+
+
+def test_a_move_whose_end_libvirt_left_open_is_explained_and_goes_on_when_it_is_closed(
+        world: World, here: Host, there: Host) -> None:
+    """The source's libvirtd was ended in the last part: "a third party needs to check"."""
+    guest = world.boot(here)
+    here.libvirt.next_moves = ["hang"]
+    here.cast(conductor.live_migration(order := world.order(guest, here, there)))
+    world.timeline.pass_time(5)
+    here.libvirt.transfers[-1].is_over = True
+    here.libvirt.left_open.add(guest)
+    there.libvirt.states[guest] = GuestState.RUNNING
+    here.restart()
+    world.timeline.pass_time(3600)
+    entry = here.entry(order.uuid)
+    assert entry.is_open and entry.outcome is Outcome.UNRESOLVED
+    assert f"virsh destroy {guest}" in entry.reason and "says running" in entry.reason
+    assert here.has_directory(guest) and there.has_directory(guest)
+    assert ("abort", guest) not in here.libvirt.orders, "the copy is not the worker's to end"
+    del here.libvirt.states[guest]
+    world.timeline.pass_time(3600)
+    assert here.entry(order.uuid).outcome is Outcome.COMPLETED
+    assert not here.has_directory(guest)
+    assert {name: there.files(guest)[name] for name in worlds.FILES} == worlds.FILES

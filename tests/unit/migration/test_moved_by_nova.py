@@ -313,3 +313,19 @@ def test_novas_leftover_of_a_killed_compute_is_cleaned_on_the_way_back(
     assert nova.failed == ""
     assert here.libvirt.states == {guest: GuestState.RUNNING}
     shutil.rmtree(here.directory(guest))
+
+
+def test_a_move_whose_end_libvirt_left_open_is_explained(world: World, here: Host,
+                                                         there: Host) -> None:
+    guest = world.boot(here)
+    here.cast(conductor.live_migration(order := world.order(guest, here, there)))
+    world.timeline.pass_time(5)
+    there.directory(guest).mkdir()
+    here.libvirt.states[guest] = GuestState.OUTGOING
+    here.libvirt.left_open.add(guest)
+    there.libvirt.states[guest] = GuestState.RUNNING
+    world.timeline.pass_time(600)
+    entry = here.entry(order.uuid)
+    assert entry.is_open and entry.outcome is Outcome.UNRESOLVED
+    assert f"virsh destroy {guest}" in entry.reason and "says running" in entry.reason
+    assert here.has_directory(guest)
