@@ -64,14 +64,19 @@ class Handler:
 
 
 class Nova:
-    """The exchange's owner: makes it as oslo.messaging does and publishes to it."""
+    """The exchange's owner: makes it as oslo.messaging does and publishes to it.
 
-    def __init__(self, settings: broker.BrokerSettings, durable: bool = False) -> None:
+    :param durable: the exchange outlives a restart of the broker.
+    :param confirms: wait until the broker has each message on its disk, which takes a while.
+    """
+
+    def __init__(self, settings: broker.BrokerSettings, durable: bool = False,
+                 confirms: bool = False) -> None:
         host = settings.hosts[0]
         self._durable = durable
         self._connection = amqp.Connection(
             str(host), host.username, host.password, virtual_host=settings.virtual_host,
-            confirm_publish=True)
+            confirm_publish=confirms)
         self._connection.connect()
         self.channel = self._connection.channel()
 

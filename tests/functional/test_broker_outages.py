@@ -57,7 +57,7 @@ def nova(settings: broker.BrokerSettings) -> collections.abc.Iterator[
     made: list[Nova] = []
 
     def connected(durable: bool) -> Nova:
-        made.append(Nova(settings, durable))
+        made.append(Nova(settings, durable, confirms=True))
         made[-1].make_exchange()
         return made[-1]
     yield connected
