@@ -193,6 +193,10 @@ class Hypervisor:
         self._ask()
         return dict(self._libvirt.states)
 
+    def instances(self) -> frozenset[str]:
+        self._ask()
+        return frozenset(self._libvirt.states)
+
     def abort(self, instance: str) -> None:
         self._ask()
         self._libvirt.orders.append(("abort", instance))
