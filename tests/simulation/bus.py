@@ -27,6 +27,8 @@ if ty.TYPE_CHECKING:
 LIMITS = {"pre_live_migration": rpc_client.COPY_SECONDS, "read_chunk": 60.0,
           "post_live_migration": rpc_client.COPY_SECONDS, "rollback_live_migration": 60.0}
 _QUICK = 0.002
+#: Seconds between two looks of a queue for somebody who listens.
+LOOK_SECONDS = 2.0
 #: Seconds by which a late message is late: longer than a caller waits for a sign
 #: of life; longer than all of its attempts.
 LATE = {"late": 7.0, "very late": 300.0}
@@ -105,7 +107,7 @@ class Bus:
         if self._scheduler.now > call.expires:
             self.under_way -= 1
         elif call.callee.worker is None or not self.reaches_broker(call.callee):
-            self._scheduler.after(0.5, lambda: self._arrive(call, fate))
+            self._scheduler.after(LOOK_SECONDS, lambda: self._arrive(call, fate))
         else:
             self._deliver(call, fate)
             if fate == "repeated":
@@ -194,7 +196,7 @@ class Bus:
 
     def _queue(self, host: "Host", body: bytes) -> None:
         if not self.reaches_broker(host):
-            self._scheduler.after(0.5, lambda: self._queue(host, body))
+            self._scheduler.after(LOOK_SECONDS, lambda: self._queue(host, body))
             return
         self.under_way -= 1
         host.queue(body)

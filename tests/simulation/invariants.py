@@ -184,9 +184,11 @@ def _should_be_over(world: World, entry: Entry) -> bool:
     A worker that was away meanwhile cannot hand over to a host that has the
     guest no more; that such an entry is explained is all that is asked.
     """
-    guest = entry.migration.instance
-    return (_runs_on(world, guest) is not None
-            and world.newest_order.get(guest) == entry.migration.key)
+    guest, key = entry.migration.instance, entry.migration.key
+    older = (e for host in world.hosts for e in open_entries(host)
+             if e.migration.instance == guest and e.migration.key != key)
+    return (_runs_on(world, guest) is not None and world.newest_order.get(guest) == key
+            and not any(older))
 
 
 def _messages(world: World) -> ty.Iterator[Breach]:

@@ -44,6 +44,8 @@ class Transfer:
                                                                        self.destination):
             return self._refused("the other libvirtd cannot be reached")
         self.destination.ask_hook(self.instance)
+        if self.is_over:
+            return None  # it was aborted before it began
         if here.states.get(self.instance) is not GuestState.RUNNING or (
                 self.instance in there.states):
             return self._refused("the guest is not there, or there already")

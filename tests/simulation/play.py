@@ -16,7 +16,7 @@ from tests.simulation.world import Breach, World
 #: Virtual seconds for everything to come to rest: longer than prepare_timeout
 #: and the longest pauses between two looks; and then for the audits.
 REST_SECONDS = 2700.0
-AUDIT_SECONDS = 4500.0
+AUDIT_SECONDS = 9000.0
 #: After which a task that still does the same counts as hanging.
 HANG_SECONDS = 2000.0
 
@@ -74,6 +74,8 @@ def _played(world: World, watch: "_Unforeseen") -> list[Breach]:
             world.scheduler.run(world.scheduler.now + AUDIT_SECONDS, lambda: (
                 invariants.is_quiet(world) and not invariants.has_strays(world)))
         hanging = _hanging(world)
+        if any(host.worker is None for host in world.hosts):  # killed at the very end
+            world.scheduler.run(world.scheduler.now + max(schedule.OUTAGES) + 10)
     except Exception as e:
         return [*world.breaches, Breach("rest", "".join(traceback.format_exception(e)))]
     found = [*world.breaches, *(Breach("rest", text) for text in watch.seen)]
@@ -95,6 +97,7 @@ def _hanging(world: World) -> list[str]:
 def _end(world: World) -> None:
     """Take every thread and descriptor back."""
     world.scheduler.failures.clear()
+    world.scheduler.turns = 0
     for host in world.hosts:
         host.kill(None)
     world.life.end()

@@ -16,6 +16,9 @@ from rbd_worker.model import Executor, Role
 
 #: Seconds in which everything that is planned begins.
 SPAN = 400.0
+#: Seconds from a kill to the next start: shorter than any step of Nova, and
+#: longer than all of a worker's retries.
+OUTAGES = (0.01, 5.0, 90.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -312,7 +315,7 @@ def _troubles(rng: random.Random, cloud: Cloud) -> ty.Iterator[Happening]:
 
 
 def _outage(rng: random.Random) -> float:
-    return rng.choice((0.01, 5.0, 90.0))
+    return rng.choice(OUTAGES)
 
 
 def _kill(rng: random.Random, cloud: Cloud) -> Happening:
@@ -370,7 +373,7 @@ def _leftover(rng: random.Random, cloud: Cloud) -> Happening:
 def _forgery(rng: random.Random, cloud: Cloud) -> Happening:
     return Forgery(rng.uniform(0, 60), rng.randrange(cloud.hosts), rng.randrange(cloud.guests),
                    rng.choice(("live_migration", "check", "post", "rollback", "abort",
-                               "rollback call", "finish call", "holding")))
+                               "rollback call", "holding")))  # "finish call": test_found
 
 
 def _audit(rng: random.Random, cloud: Cloud) -> Happening:
