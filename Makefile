@@ -6,8 +6,6 @@ VENV := .venv/bin
 HOST ?= node1
 SETUP := $(PYTHON) -m devstack.setup
 LAB := $(VENV)/python -m devstack.lab
-# two labs beside each other: most of a functional test is waiting for libvirt
-LABS := -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo demo-embedded test test-unit test-functional lint bench chaos fuzz gate \
@@ -29,14 +27,14 @@ demo-embedded: ## A simulated move in one process, without root
 
 test: setup ## All tests, those on the lab too (root)
 	@$(VENV)/pytest -q -n auto tests/unit tests/simulation $(ARGS)
-	@$(VENV)/pytest -q $(LABS) tests/functional $(ARGS)
+	@$(VENV)/pytest -q tests/functional $(ARGS)
 
 test-unit: ## Tests that need no lab and no root
 	@$(SETUP) --embedded
 	@$(VENV)/pytest -q -n auto tests/unit tests/simulation $(ARGS)
 
 test-functional: setup ## Tests on the lab (root)
-	@$(VENV)/pytest -q $(LABS) tests/functional $(ARGS)
+	@$(VENV)/pytest -q tests/functional $(ARGS)
 
 lint: ## ruff and mypy --strict
 	@$(SETUP) build

@@ -129,7 +129,7 @@ class Broker:
         Much faster than rabbitmqctl, which starts a second Erlang machine.
         """
         answer = self.host.run(["erl_call", "-sname", self.node, "-e"], input=erlang + ".\n",
-                               timeout=20, env={"HOME": "/var/lib/rabbitmq"}).stdout.strip()
+                               timeout=60, env={"HOME": "/var/lib/rabbitmq"}).stdout.strip()
         match = re.fullmatch(r"\{ok, (.*)\}", answer, re.DOTALL)
         if not match:
             raise errors.CommandFailed(erlang, 0, answer)

@@ -229,7 +229,7 @@ def progress_of(domain: libvirt.virDomain, downtime_limit: int = 0) -> Progress 
     :raises libvirt.libvirtError: it cannot be asked.
     """
     stats = domain.jobStats()
-    if not stats.get("type") or "memory_total" not in stats:
+    if not stats.get("type") or not stats.get("memory_total"):  # all zeros after an abort
         return None
     is_postcopy = tuple(domain.state()) == (libvirt.VIR_DOMAIN_PAUSED,
                                             libvirt.VIR_DOMAIN_PAUSED_POSTCOPY)
