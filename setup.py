@@ -17,11 +17,13 @@ setuptools.setup(
     python_requires=">=3.11",
     packages=setuptools.find_packages(
         include=["rbd_worker", "rbd_worker.*", "rpcapi", "rpcapi.*"]),
-    package_data={"rbd_worker": ["py.typed"], "rpcapi": ["py.typed"]},
+    package_data={"rbd_worker": ["py.typed", "report/page.*"], "rpcapi": ["py.typed"]},
     install_requires=[
         "cliff",
+        "Jinja2>=3.1",
         "kombu>=5.3",
         "libvirt-python>=9.0",
+        "MarkupSafe>=2.1",
         "msgspec>=0.19",
         "oslo.config>=9.4",
         "oslo.log>=6",
@@ -59,6 +61,7 @@ setuptools.setup(
             "path accept = rbd_worker.cli.path:PathAccept",
             "preflight = rbd_worker.cli.preflight:PreflightRun",
             "refusal list = rbd_worker.cli.refusal:RefusalList",
+            "report = rbd_worker.cli.report:Report",
             "audit = rbd_worker.cli.audit:AuditRun",
             "trash list = rbd_worker.cli.trash:TrashList",
             "trash purge = rbd_worker.cli.trash:TrashPurge",

@@ -75,6 +75,13 @@ class NotConfirmed(Permanent):
     remedy = "Answer with y, or give --yes"
 
 
+class NotWritten(Permanent):
+    """A file that an operator asked for."""
+
+    msg = "{path} cannot be written: {reason}"
+    remedy = "Name a file in a directory that is there and may be written to"
+
+
 class NotOurs(Permanent):
     """Nova does this, not the worker."""
 

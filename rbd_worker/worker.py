@@ -28,6 +28,7 @@ from rbd_worker.host import (
     rbd,
     secrets,
     trash,
+    trash_pages,
 )
 from rbd_worker.host import hypervisor as hypervisors
 from rbd_worker.migration import (
@@ -114,7 +115,9 @@ class Worker:
             peer_server.Endpoint(desk.Desk(self.coordinator), testimonies, self.audit,
                                  self.describe),
             control_endpoint.ControlEndpoint(control.Control(self.coordinator)),
-            history_endpoint.HistoryEndpoint(history.History(settings.host, self.journal)),
+            history_endpoint.HistoryEndpoint(
+                history.History(settings.host, self.journal),
+                trash_pages.TrashPages(settings.host, ports.trash)),
             self._preflight(rpc_client.Client(transport, settings.rpc_version_cap)))
         shutdown = ports.shutdown
         self._auditor = periodic.Periodic(

@@ -112,15 +112,16 @@ def refusals(client: clients.Client, host: str, request: RefusalsRequest) -> Ref
 
 
 def pages(ask: ty.Callable[[HistoryRequest], HistoryReply], request: HistoryRequest,
-          most: int) -> ty.Iterator[Entry]:
+          most: int, size: int = MAX_ENTRIES) -> ty.Iterator[Entry]:
     """Entries over as many pages as it takes.
 
     :param ask: gives one page.
     :param most: entries at most.
+    :param size: entries of one page at most; few where they come with their records.
     """
     left = most
     while left > 0:
-        page = ask(msgspec.structs.replace(request, limit=min(left, MAX_ENTRIES)))
+        page = ask(msgspec.structs.replace(request, limit=min(left, size)))
         yield from page.entries
         left -= len(page.entries)
         if not page.more or not page.entries:

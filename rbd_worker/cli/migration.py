@@ -37,6 +37,8 @@ class MigrationShow(base.Lister):
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
         parser.add_argument("migration", help="its UUID, as 'migration list' shows it")
+        parser.add_argument("--draw", action="store_true",
+                            help="draw the steps over time, also where this is no terminal")
         base.add_host(parser)
         return parser
 
@@ -46,8 +48,19 @@ class MigrationShow(base.Lister):
         if not page.entries:
             raise errors.BadInput(what=f"migration {parsed.migration}",
                                   reason=f"the journal of {page.host} does not have it")
+        self._entries = page.entries
         rows = [row for entry in page.entries for row in _rows(entry)]
         return ("Role", "At", "ms", "Step", "State", "Data"), rows
+
+    def produce_output(self, parsed: argparse.Namespace, column_names: ty.Any,
+                       data: ty.Any) -> int:
+        status = super().produce_output(parsed, column_names, data)
+        if parsed.formatter == "table" and (parsed.draw or self.app.stdout.isatty()):
+            from rbd_worker.cli import drawing
+
+            for entry in self._entries:
+                drawing.draw(entry, self.app.stdout)
+        return int(status)
 
 
 def _rows(entry: contract.Entry) -> list[tuple[str, ...]]:

@@ -4,7 +4,6 @@
 import argparse
 import contextlib
 import functools
-import re
 import stat
 import sys
 import time
@@ -16,8 +15,9 @@ from cliff import columns
 
 from rbd_worker import errors
 from rbd_worker.cli import app as apps
-from rbd_worker.cli import base
-from rbd_worker.host import instances, mounted, trash
+from rbd_worker.cli import base, times
+from rbd_worker.host import instances, mounted, peers, trash, trash_pages
+from rpcapi import trash as contract
 
 _PURGE_EXAMPLES = """\
 examples:
@@ -25,7 +25,6 @@ examples:
   rbd-workerctl trash purge --older-than 2d
   rbd-workerctl trash purge --all --yes
 """
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
 class _Lines(columns.FormattableColumn[list[str]]):
@@ -38,22 +37,31 @@ class _Lines(columns.FormattableColumn[list[str]]):
 class TrashList(base.Lister):
     """List removed directories that can be restored, newest first, and what they take."""
 
-    def take_action(self, _parsed: argparse.Namespace) -> tuple[tuple[str, ...], ty.Any]:
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        parser.add_argument("--limit", type=int, default=contract.MAX_ITEMS, metavar="N",
+                            help=f"at most so many (default: {contract.MAX_ITEMS})")
+        base.add_host(parser)
+        return parser
+
+    def take_action(self, parsed: argparse.Namespace) -> tuple[tuple[str, ...], ty.Any]:
+        found = list(contract.pages(pages_of(self.control, parsed.host), parsed.limit))
+        items = [item for page in found for item in page.items][:parsed.limit]
+        self._last = found[-1]
         return (("Id", "Instance", "At", "Bytes", "Migration", "Why"),
                 [(item.id, item.instance, base.when(item.at), item.bytes, item.migration,
-                  item.reason) for item in _trash(self.control).list()])
+                  item.reason) for item in items])
 
     def produce_output(self, parsed: argparse.Namespace, column_names: ty.Any,
                        data: ty.Any) -> int:
         status = super().produce_output(parsed, column_names, data)
         if parsed.formatter == "table":
-            settings = self.control.settings
-            usage = _trash(self.control).usage()
-            most = "without a limit" if usage.most is None else (
-                f"of {_mib(usage.most)} ([rbd_worker] trash_max_percent = "
-                f"{settings.trash_max_percent})")
-            print(f"{usage.items} in the trash, {_mib(usage.bytes)} {most}",
-                  file=self.app.stdout)
+            page = self._last
+            percent = f" = {self.control.settings.trash_max_percent}" if self.is_here(
+                parsed) else ""
+            most = "without a limit" if page.most is None else (
+                f"of {_mib(page.most)} ([rbd_worker] trash_max_percent{percent})")
+            print(f"{page.total} in the trash, {_mib(page.bytes)} {most}", file=self.app.stdout)
         return int(status)
 
 
@@ -105,7 +113,7 @@ class TrashPurge(base.Command):
         parser.formatter_class = argparse.RawDescriptionHelpFormatter
         which = parser.add_mutually_exclusive_group(required=True)
         which.add_argument("id", nargs="?", help="one item, as 'trash list' shows it")
-        which.add_argument("--older-than", metavar="TIME", type=_seconds,
+        which.add_argument("--older-than", metavar="TIME", type=times.seconds,
                            help="all that left longer ago: 30m, 12h, 2d, 1w")
         which.add_argument("--all", action="store_true", help="all items")
         parser.add_argument("--yes", action="store_true", help="do not ask")
@@ -141,6 +149,19 @@ class TrashPurge(base.Command):
             disable=not console.is_terminal))
 
 
+def pages_of(control: "apps.Control", host: str | None,
+             ) -> ty.Callable[[contract.TrashRequest], contract.TrashReply]:
+    """Whoever gives pages of a trash: the disk of this host, or another host's worker."""
+    if host is None or host == control.settings.host:
+        return trash_pages.TrashPages(control.settings.host, _trash(control)).page
+    client = control.client()
+
+    def asked(request: contract.TrashRequest) -> contract.TrashReply:
+        with peers.translated(host):
+            return contract.trash(client, host, request)
+    return asked
+
+
 def _trash(control: "apps.Control") -> trash.Trash:
     settings = control.settings
     return trash.Trash(instances.of(settings, _path_check(control)), settings.trash_retention,
@@ -158,13 +179,6 @@ def _path_check(control: "apps.Control") -> ty.Callable[[int], None] | None:
         return None
     return functools.partial(mounted.demand, control.settings.instances_path,
                              control.settings.host, path_id)
-
-
-def _seconds(text: str) -> int:
-    match = re.fullmatch(r"(\d{1,6})([smhdw])", text)
-    if match is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a time such as 30m, 12h, 2d or 1w")
-    return int(match.group(1)) * _SECONDS[match.group(2)]
 
 
 def _mib(size: int) -> str:

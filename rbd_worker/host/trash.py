@@ -120,7 +120,15 @@ class Trash:
 
     def usage(self) -> Usage:
         items = self.list()
-        return Usage(len(items), sum(item.bytes for item in items), self._most())
+        return Usage(len(items), sum(item.bytes for item in items), self.most())
+
+    def most(self) -> int | None:
+        """Bytes that the trash may take; None for no limit."""
+        if not self._max_percent:
+            return None
+        with self._opened() as area:
+            status = os.fstatvfs(area)
+            return status.f_blocks * status.f_frsize * self._max_percent // 100
 
     def find(self, item_id: str) -> Item:
         """:raises errors.BadInput: there is no such item."""
@@ -182,7 +190,7 @@ class Trash:
         """
         self.tidy()
         purged = 0
-        limits = trash_purge.Limits(self._retention, self._most())
+        limits = trash_purge.Limits(self._retention, self.most())
         with self._opened() as area, syscalls.translated(self._label):
             self._forget_all_half_made(area)
             items = _items(area)
@@ -202,14 +210,6 @@ class Trash:
     def _opened(self) -> ty.Iterator[int]:
         with syscalls.held(self._directories.area(_AREA)) as area:
             yield area
-
-    def _most(self) -> int | None:
-        """Bytes that the trash may take."""
-        if not self._max_percent:
-            return None
-        with self._opened() as area:
-            status = os.fstatvfs(area)
-            return status.f_blocks * status.f_frsize * self._max_percent // 100
 
     def _place(self, item_id: str, area: int, record: Record) -> int:
         """A directory for the item, its record in it, durable."""

@@ -16,6 +16,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 #: From the top to the bottom; a file may import from its own layer and from lower ones.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("rbd_worker.cli",),
+    ("rbd_worker.report",),
     ("rbd_worker.service",),
     ("rbd_worker.worker",),
     ("rbd_worker.triggers",),
@@ -43,6 +44,8 @@ HOMES: dict[str, tuple[str, ...]] = {
     "rados": ("rbd_worker.host.rbd",),
     "rbd": ("rbd_worker.host.rbd",),
     "sqlite3": ("rbd_worker.migration.journal", "rbd_worker.migration.journal_file"),
+    "jinja2": ("rbd_worker.report.page",),
+    "markupsafe": ("rbd_worker.report.",),
     "cliff": ("rbd_worker.cli.",),
     "tenacity": ("rbd_worker.retries", "rbd_worker.migration.proof", "rbd_worker.triggers.",
                  "rbd_worker.host."),
