@@ -111,7 +111,8 @@ def _phase(record: contract.Record) -> Phase | None:
 def _told(record: contract.Record) -> str:
     data = history.data_of(record)
     said = [str(data[key]) if key in ("sentence", "reason") else f"{key.replace('_', ' ')}: "
-            f"{data[key]}" for key in _TOLD if isinstance(data.get(key), str | int | float)]
+            f"{data[key]}" for key in _TOLD
+            if isinstance(data.get(key), str | int | float) and data[key] is not False]
     text = "; ".join(said)
     return text if len(text) <= _MAX_TOLD else f"{text[:_MAX_TOLD]}…"
 
