@@ -9,7 +9,7 @@ LAB := $(VENV)/python -m devstack.lab
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo demo-embedded test test-unit test-functional lint bench chaos fuzz gate \
-        simulate lab-up lab-down lab-status lab-shell sample docs picture clean
+        simulate lab-up lab-down lab-status lab-shell sample sample-report docs picture clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' Makefile
@@ -79,6 +79,11 @@ lab-shell: ## Open a shell on a host of the lab: make lab-shell HOST=node2
 sample: ## Write the sample configuration into etc/
 	@$(SETUP) --embedded
 	@$(VENV)/oslo-config-generator --config-file etc/config-generator.conf
+
+sample-report: ## Write a report on three simulated hosts into build/report.html
+	@$(SETUP) --embedded
+	@mkdir -p build
+	@$(VENV)/python -m tests.sample_report build/report.html 2>build/report.log
 
 docs: ## Build the manual into build/docs; a warning is an error
 	@$(SETUP) --embedded

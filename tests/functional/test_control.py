@@ -52,6 +52,27 @@ def test_an_operator_moves_a_guest_and_sees_it_arrive(fleet: Fleet):
         there = control(fleet.one, "migration", *words, "-f", "json")
         assert json.loads(from_afar.stdout) == json.loads(there.stdout) != []
     assert control(fleet.two, "refusal", "list", "--host", "node1").returncode == 0
+    from_afar = control(fleet.two, "trash", "list", "--host", "node1", "-f", "json")
+    assert from_afar.stdout == control(fleet.one, "trash", "list", "-f", "json").stdout
+    assert [row["Instance"] for row in json.loads(from_afar.stdout)] == [guest.uuid]
+
+
+def test_a_report_has_both_sides_of_a_migration_and_names_who_is_silent(fleet: Fleet):
+    fleet.start()
+    guest = fleet.lab.define_guest(fleet.one)
+    order = fleet.moved(guest, fleet.one, fleet.two)
+    both = ("report", "--host", "node1", "--host", "node2", "--audit", "--html", "-")
+    done = control(fleet.two, *both)
+    assert (done.returncode, done.stderr) == (0, "")
+    for said in (order.uuid, "files handed over", "files placed", "downtime", "no retry",
+                 "No directory without its guest was found."):
+        assert said in done.stdout
+    assert "was not read" not in done.stdout
+    fleet.workers["node1"].stop()
+    done = control(fleet.two, *both)
+    assert done.returncode == 4
+    assert "the worker on node1 does not answer" in done.stderr
+    assert "the worker on node1 does not answer" in done.stdout and order.uuid in done.stdout
 
 
 def test_a_watcher_sees_memory_shrink_and_the_abort(moving):

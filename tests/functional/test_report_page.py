@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The report as a browser shows it: a real Chromium, no lab.
 
-Skipped where none is installed, in CI too: with what it depends on Chromium is
-larger than the rest of the lab together.
+Skipped with the reason where none is installed; where CI is set that fails.
 """
 
 import collections.abc
@@ -11,7 +10,7 @@ import pathlib
 
 import pytest
 
-from tests import sample_report
+from tests import lab_session, sample_report
 from tests.functional import browser as browsers
 from tests.functional.browser import Browser
 
@@ -20,9 +19,7 @@ SHOWN = "[...document.querySelectorAll('.move')].filter(m => !m.hidden)"
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> collections.abc.Iterator[Browser]:
-    reason = browsers.why_not()
-    if reason:
-        pytest.skip(reason)
+    lab_session.demand(browsers.why_not())
     folder = tmp_path_factory.mktemp("r")
     sample_report.write(folder / "report.html")
     with browsers.started(folder / "profile") as browser:
