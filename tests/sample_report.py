@@ -33,6 +33,7 @@ class Story:
         self.random = random.Random(seed)
         self.world = World(root, "libvirt", hosts=3)
         self.world.timeline.set_clock(-DAYS * 86400)
+        self._began = self.world.timeline.now
         self._missed = 0
         self.world.bus.fate = self._fate
         for host in self.world.hosts:
@@ -63,8 +64,7 @@ class Story:
         self.world.migrate(stuck, other, third, how="hang", number=42, seconds=40)
 
     def report(self) -> gather.Report:
-        now = self.world.timeline.now
-        since = now - DAYS * 86400 - 3600
+        now, since = self.world.timeline.now, self._began - 3600
         return gather.Report(since, now, now, tuple(
             gather.part(host.name, asked(host), since, now, 2000) for host in self.world.hosts))
 
