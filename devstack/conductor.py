@@ -121,8 +121,13 @@ class Conductor:
 
 
 def _alternatives(url: str) -> str:
-    """One URL a host, for kombu; ``transport_url`` has all hosts in one."""
+    """One URL a host, for kombu; ``transport_url`` has all hosts in one.
+
+    Another transport than RabbitMQ's, as the one in memory, has no hosts.
+    """
     parts = urllib.parse.urlsplit(url)
+    if parts.scheme != "rabbit":
+        return url
     return ";".join(f"pyamqp://{host}{parts.path}" for host in parts.netloc.split(","))
 
 
