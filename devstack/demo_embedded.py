@@ -110,7 +110,8 @@ def _worker(home: pathlib.Path, host: str,
     (home / "node.xml").write_text("<node></node>")
     (home / "nova.conf").write_text(
         f"[DEFAULT]\nhost = {host}\nstate_path = {home}\ntransport_url = fake://\n"
-        f"[libvirt]\nimages_type = rbd\nrbd_user = nova\nconnection_uri = test://{home}/node.xml\n"
+        "[libvirt]\nimages_type = rbd\nimages_rbd_pool = vms\nrbd_user = nova\n"
+        f"connection_uri = test://{home}/node.xml\n"
         "[rbd_worker]\nexecutor = libvirt\n")
     cfg.CONF.reset()
     settings = service.load(["--config-file", str(home / "nova.conf")])
