@@ -218,6 +218,14 @@ class HypervisorUnavailable(Transient):
     remedy = "Check that libvirtd (or virtqemud) runs and that this user may open {uri}"
 
 
+class SecretUnusable(Permanent):
+    """libvirt has no such secret, none of its value, or keeps the value to itself."""
+
+    msg = "libvirt's secret {uuid} {reason}"
+    remedy = ("Define it under that UUID, with 'virsh secret-define' and "
+              "'virsh secret-set-value', and not as private")
+
+
 class GuestNotHere(Permanent):
     msg = "no guest {instance} on {host}"
 
@@ -255,6 +263,22 @@ class CephUnavailable(Transient):
 
 class ImageMissing(CephUnavailable):
     """An answer, for once: that image is not there."""
+
+
+class CephLoginRefused(Permanent):
+    """The cluster answers, and does not accept this user with this key."""
+
+    msg = "Ceph does not let client.{user} in with the key of {what}"
+    remedy = ("Compare it with 'ceph auth get client.{user}'; a secret is set by "
+              "'virsh secret-set-value'")
+
+
+class CephForbids(Permanent):
+    """A capability is lacking."""
+
+    msg = "Ceph does not let client.{user} {wish}: {reason}"
+    remedy = ("Give it mon 'profile rbd' and osd 'profile rbd pool={pool}' beside those of its "
+              "other pools, with 'ceph auth caps client.{user}', which replaces all it has")
 
 
 class CephBindingsMissing(Permanent):

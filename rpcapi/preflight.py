@@ -50,6 +50,7 @@ Rows = ty.Annotated[tuple[Row, ...], msgspec.Meta(max_length=512)]
 class Guest(Payload, frozen=True, kw_only=True):
     """What the destination has to know of a guest in order to say whether it can take it.
 
+    :ivar images: the RBD images of its disks, as ``pool/image``.
     :ivar cpu: the ``<cpu>`` element of its running XML; empty where it has none.
     :ivar bridges: host bridges that its interfaces are plugged into.
     :ivar graphics: IP addresses that its VNC and SPICE servers listen on.
@@ -57,6 +58,7 @@ class Guest(Payload, frozen=True, kw_only=True):
     """
 
     instance: InstanceUUID
+    images: Texts = ()
     cpu: Xml = ""
     bridges: Texts = ()
     graphics: Texts = ()
@@ -70,7 +72,7 @@ class Traits(Payload, frozen=True, kw_only=True):
     :ivar libvirt_version, hypervisor_version: as libvirt counts them (major * 1,000,000 ...).
     :ivar key_digest: HMAC of the Ceph key with the asker's salt; never the key.
     :ivar pool_id: Ceph's number of the pool that instances are in; -1 for unknown.
-    :ivar sees_nonce: the asker's nonce file is visible here: a shared path.
+    :ivar sees_nonce: the asker's nonce file is visible here: a shared path; None for not known.
     :ivar data_port: a port of libvirt's range on which this host listens for a
         few seconds so that the asker can try the way; 0 for none.
     """
@@ -91,7 +93,7 @@ class Traits(Payload, frozen=True, kw_only=True):
     secret_uuid: Text = ""
     key_digest: Text = ""
     instances_path: Text = ""
-    sees_nonce: bool = False
+    sees_nonce: bool | None = None
     vnc_listen: Text = ""
     inbound_address: Text = ""
     migration_uri: Text = ""

@@ -2,9 +2,6 @@
 """``rbd-workerctl hook``: libvirt's hook for arriving guests."""
 
 import argparse
-import os
-import pathlib
-import pwd
 import time
 import typing as ty
 
@@ -56,22 +53,7 @@ class HookStatus(base.ShowOne):
 
 
 def _files(settings: conf.Settings) -> hook_files.HookFiles:
-    question = hook_files.Question(settings.hook_socket, _owner(settings), settings.hook_timeout)
-    return hook_files.HookFiles(question, version=hook_files.libvirt_version())
-
-
-def _owner(settings: conf.Settings) -> str:
-    """As whom the worker runs: its own directory tells, or else that of the instances."""
-    for path in (settings.state_directory, settings.instances_path):
-        if pathlib.Path(path).exists():
-            user = pathlib.Path(path).stat().st_uid
-            break
-    else:
-        user = os.geteuid()
-    try:
-        return pwd.getpwuid(user).pw_name
-    except KeyError:
-        return str(user)
+    return hook_files.of(settings, hook_files.libvirt_version())
 
 
 def _how(installed: hook_files.Installed) -> str:
@@ -99,7 +81,7 @@ def _ping(settings: conf.Settings) -> tuple[str, float]:
     """What the worker answers, and when a guest's hook asked it last (0 for never)."""
     began = time.monotonic()
     try:
-        answer = hook.ask(settings.hook_socket, _owner(settings), b"ping", b"",
+        answer = hook.ask(settings.hook_socket, hook_files.owner(settings), b"ping", b"",
                           began + settings.hook_timeout)
     except hook.Unanswered as e:
         return f"no answer: {e}", 0.0

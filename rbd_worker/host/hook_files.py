@@ -13,13 +13,14 @@ import contextlib
 import dataclasses
 import os
 import pathlib
+import pwd
 import re
 import shlex
 import subprocess
 import time
 import typing as ty
 
-from rbd_worker import errors, hook
+from rbd_worker import conf, errors, hook
 from rbd_worker.host import syscalls
 
 HOOKS = pathlib.Path("/etc/libvirt/hooks")
@@ -185,6 +186,26 @@ class HookFiles:
             made.rename(path)
         finally:
             made.unlink(missing_ok=True)
+
+
+def of(settings: conf.Settings, version: tuple[int, ...] | None) -> HookFiles:
+    """The hook of a host with these settings; ``version`` as in :class:`HookFiles`."""
+    return HookFiles(Question(settings.hook_socket, owner(settings), settings.hook_timeout),
+                     version=version)
+
+
+def owner(settings: conf.Settings) -> str:
+    """As whom the worker runs: its own directory tells, or else that of the instances."""
+    for path in (settings.state_directory, settings.instances_path):
+        if pathlib.Path(path).exists():
+            user = pathlib.Path(path).stat().st_uid
+            break
+    else:
+        user = os.geteuid()
+    try:
+        return pwd.getpwuid(user).pw_name
+    except KeyError:
+        return str(user)
 
 
 def wrapper(question: Question, program: pathlib.Path) -> str:

@@ -25,10 +25,20 @@ LOG = logging.getLogger(__name__)
 
 T = ty.TypeVar("T")
 
+#: Every wait of librados for somebody else.
+_TIME_LIMITS = ("client_mount_timeout", "rados_mon_op_timeout", "rados_osd_op_timeout")
+
 #: ``ip:port/nonce`` with an IPv6 address in brackets, and maybe ``v1:``, ``v2:`` or
 #: ``any:`` before it.
 _ADDRESS = re.compile(r"(?:(?:v1|v2|any):)?(?:\[(?P<six>[^\[\],]+)\]|(?P<four>[^\[\]:,\s]+))"
                       r":\d+/\d+")
+
+
+class Holders(ty.NamedTuple):
+    """Who has an image open or locked, each as ``ip:port/nonce``."""
+
+    watchers: frozenset[str]
+    lockers: frozenset[str]
 
 
 class ImageStore:
@@ -70,6 +80,42 @@ class ImageStore:
         """
         return self._ask(lambda cluster: addresses_in(cluster.get_addrs()), "its own address")
 
+    def holders(self, image: RbdImage) -> Holders:
+        """Every client that watches an image or has a lock on it; opens it to see.
+
+        :raises errors.CephForbids: this client may not open it.
+        :raises errors.CephUnavailable: it cannot be told, a missing image included.
+        """
+        namespace, _, name = image.name.rpartition("/")
+
+        def look(cluster: ty.Any) -> Holders:
+            _, rbd = _bindings()
+            with cluster.open_ioctx(image.pool) as ioctx:
+                ioctx.set_namespace(namespace)
+                with rbd.Image(ioctx, name, read_only=True) as opened:
+                    locks = opened.list_lockers() or {"lockers": []}
+                    return Holders(clients_in(w["addr"] for w in opened.watchers_list()),
+                                   clients_in(addr for _, _, addr in locks["lockers"]))
+        return self.look(look, f"open image {image}")
+
+    def look(self, question: ty.Callable[[ty.Any], T], wish: str) -> T:
+        """What ``question`` gives of the connected client (a ``rados.Rados``).
+
+        :param wish: what it does, for people: ``read the map of the OSDs``.
+        :raises errors.CephForbids: the capabilities of the user do not include it.
+        :raises errors.CephUnavailable: it cannot be told.
+        """
+        rados, rbd = _bindings()
+        denied = (rados.PermissionError, rados.PermissionDeniedError, rbd.PermissionError)
+
+        def asked(cluster: ty.Any) -> T:
+            try:
+                return question(cluster)
+            except denied as e:
+                raise errors.CephForbids(user=self._settings.user, wish=wish,
+                                         pool=self._settings.pool, reason=e) from e
+        return self._ask(asked, wish)
+
     def close(self) -> None:
         """Let go of the client; later questions are refused."""
         self._is_closed = True  # without the lock: who has it may wait for a monitor
@@ -104,12 +150,9 @@ class ImageStore:
             if self._is_closed:
                 raise self._unavailable("this worker is stopping")
             if self._cluster is None:
-                # a C library's whole seconds; 0 would mean for ever
-                seconds = str(max(1, math.ceil(self._timeout)))
                 cluster = rados.Rados(
                     conffile=self._settings.conf_path, name=f"client.{self._settings.user}",
-                    conf=dict.fromkeys(("client_mount_timeout", "rados_mon_op_timeout",
-                                        "rados_osd_op_timeout"), seconds))
+                    conf=_limited(self._timeout))
                 cluster.connect()
                 LOG.info("connected to Ceph as %s", cluster.get_addrs())
                 if self._is_closed:
@@ -125,6 +168,48 @@ class ImageStore:
     def _unavailable(self, reason: str, what: str = "watchers") -> errors.CephUnavailable:
         return errors.CephUnavailable(what=what, reason=reason, conf=self._settings.conf_path,
                                       user=self._settings.user)
+
+
+def log_in(settings: conf.CephSettings, seconds: float, key: str = "") -> str:
+    """Log in anew, and tell the fsid of the cluster; the client is gone afterwards.
+
+    :param seconds: how long a monitor may take; whole ones, at least 1.
+    :param key: in Ceph's own form; empty for the one in the keyring.
+    :raises errors.CephLoginRefused: the cluster knows the user under another key, or not at all.
+    :raises errors.CephUnavailable: no keyring, no ceph.conf or no monitor.
+    """
+    rados, _ = _bindings()
+    cluster = None
+    try:
+        cluster = rados.Rados(conffile=settings.conf_path, name=f"client.{settings.user}",
+                              conf={**_limited(seconds), **({"key": key} if key else {})})
+        cluster.connect()
+        return str(cluster.get_fsid())
+    except (rados.PermissionError, rados.PermissionDeniedError) as e:
+        raise errors.CephLoginRefused(
+            user=settings.user, what="libvirt's secret" if key else "its keyring") from e
+    except rados.Error as e:
+        raise errors.CephUnavailable(what="a login", reason=e, conf=settings.conf_path,
+                                     user=settings.user) from e
+    finally:
+        if cluster is not None:
+            cluster.shutdown()
+
+
+def _limited(seconds: float) -> dict[str, str]:
+    """A C library's whole seconds; 0 would mean for ever."""
+    return dict.fromkeys(_TIME_LIMITS, str(max(1, math.ceil(seconds))))
+
+
+def clients_in(addresses: ty.Iterable[str]) -> frozenset[str]:
+    """Ceph's addresses of clients as ``ip:port/nonce``, whatever messenger they name.
+
+    :raises ValueError: as :func:`addresses_in`.
+    """
+    text = ",".join(addresses)
+    addresses_in(text)
+    return frozenset(match[0].partition(":")[2] if match[0][:3] in ("v1:", "v2:", "any")
+                     else match[0] for match in _ADDRESS.finditer(text))
 
 
 def addresses_in(text: str) -> frozenset[str]:

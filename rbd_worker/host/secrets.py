@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which of libvirt's secrets exist on this host; never what they hold.
+"""Which of libvirt's secrets exist on this host; what they hold is lent, never kept.
 
 What exists is remembered, so that an arriving guest waits for libvirt only
 where something may be missing.  Secrets are a driver of their own in libvirt:
@@ -65,11 +65,39 @@ class Secrets:
             self._usable |= {uuid}
         return reason
 
+    def lend(self, uuid: str, use: ty.Callable[[bytes], T]) -> T:
+        """What ``use`` makes of a secret's value as libvirt has it now.
+
+        :param use: called with the value, which it may neither keep nor tell.
+        :raises errors.SecretUnusable: there is no such secret, or its value cannot be had.
+        :raises errors.HypervisorUnavailable: libvirt cannot be asked.
+        """
+        def ask(libvirtd: libvirt.virConnect) -> bytes:
+            try:
+                secret = libvirtd.secretLookupByUUIDString(uuid)
+            except libvirt.libvirtError as e:
+                raise _unusable(uuid, e, "is not defined") from e
+            try:
+                return bytes(secret.value())
+            except libvirt.libvirtError as e:
+                raise _unusable(uuid, e, "has no value") from e
+        return use(self._asked(ask))
+
     def _asked(self, question: ty.Callable[[libvirt.virConnect], T]) -> T:
         try:
             return self._bounded.run(lambda: self._connection.ask(question))
         except libvirt.libvirtError as e:
             raise errors.HypervisorUnavailable(uri=self._connection.uri, reason=e) from e
+
+
+def _unusable(uuid: str, error: libvirt.libvirtError, missing: str) -> Exception:
+    """Ours for what libvirt says of the secret itself; any other error as it is."""
+    code = error.get_error_code()
+    if code == libvirt.VIR_ERR_NO_SECRET:
+        return errors.SecretUnusable(uuid=uuid, reason=missing)
+    if code in (libvirt.VIR_ERR_INVALID_SECRET, libvirt.VIR_ERR_OPERATION_DENIED):
+        return errors.SecretUnusable(uuid=uuid, reason="is private: its value is not to be had")
+    return ty.cast(Exception, error)
 
 
 def _has_value(secret: libvirt.virSecret) -> bool:

@@ -3,7 +3,7 @@
 
 import typing as ty
 
-from rbd_worker.preflight import libvirt_checks, worker_checks
+from rbd_worker.preflight import ceph_traits, files_checks, libvirt_checks, worker_checks
 from rbd_worker.preflight.bench import Comparison, Say
 from rpcapi import preflight as contract
 
@@ -12,6 +12,7 @@ CLOCK_SECONDS = 2.0
 
 COMPARISONS: tuple[Comparison, ...] = (
     *worker_checks.COMPARISONS, *libvirt_checks.COMPARISONS,
+    *ceph_traits.COMPARISONS, *files_checks.COMPARISONS,
 )
 
 

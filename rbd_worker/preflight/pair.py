@@ -14,7 +14,7 @@ import msgspec
 
 from rbd_worker import errors
 from rbd_worker.host import peers, probe
-from rbd_worker.preflight import comparisons, guest, routes, traits
+from rbd_worker.preflight import comparisons, guest, image_checks, routes, traits
 from rbd_worker.preflight.bench import Say
 from rbd_worker.preflight.survey import Surveyor
 from rpcapi import client as clients
@@ -40,7 +40,8 @@ class Preflight:
                                   reason="source and destination are the same host")
         travelling = None
         if request.instance is not None:
-            travelling = guest.of(self._bench, request.instance)
+            travelling = image_checks.with_images(
+                self._bench, guest.of(self._bench, request.instance))
         survey_request = contract.SurveyRequest(
             asker=own, salt=secrets.token_hex(16), guest=travelling, listens=True)
         with concurrent.futures.ThreadPoolExecutor(1) as beside:

@@ -10,7 +10,15 @@ import time
 import typing as ty
 
 from rbd_worker import errors
-from rbd_worker.preflight import libvirt_checks, traits, worker_checks
+from rbd_worker.preflight import (
+    ceph_checks,
+    files_checks,
+    hook_checks,
+    image_checks,
+    libvirt_checks,
+    traits,
+    worker_checks,
+)
 from rbd_worker.preflight.bench import Bench, Check, Say
 from rpcapi import preflight as contract
 
@@ -23,6 +31,7 @@ THREADS = 8
 
 CHECKS: tuple[Check, ...] = (
     *worker_checks.CHECKS, *libvirt_checks.CHECKS,
+    *ceph_checks.CHECKS, *image_checks.CHECKS, *files_checks.CHECKS, *hook_checks.CHECKS,
 )
 
 

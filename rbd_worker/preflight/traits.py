@@ -14,6 +14,7 @@ import rpcapi
 from rbd_worker import errors
 from rbd_worker.host import listener, probe
 from rbd_worker.model import Verdict
+from rbd_worker.preflight import ceph_traits
 from rbd_worker.preflight.bench import Bench
 from rbd_worker.version import VERSION
 from rpcapi import preflight as contract
@@ -48,7 +49,7 @@ def _path(bench: Bench, request: contract.SurveyRequest) -> Fields:
         return {}
     instance = request.guest.instance if request.guest else NOBODY
     fact = probe.compare(bench.directories, instance, request.probe)
-    return {"sees_nonce": fact.verdict is not Verdict.YES}
+    return {"sees_nonce": {Verdict.YES: False, Verdict.NO: True}.get(fact.verdict)}
 
 
 def _data_port(bench: Bench, request: contract.SurveyRequest) -> Fields:
@@ -58,7 +59,8 @@ def _data_port(bench: Bench, request: contract.SurveyRequest) -> Fields:
 
 
 GATHERERS: dict[str, Gatherer] = {"settings": _settings, "libvirt": _libvirt, "path": _path,
-                                  "data port": _data_port}
+                                  "data port": _data_port,
+                                  "ceph": ceph_traits.gather, "key": ceph_traits.gather_key}
 
 
 def together(bench: Bench, gathered: ty.Mapping[str, "concurrent.futures.Future[Fields]"],

@@ -34,7 +34,16 @@ def ask(host: labs.Host, *words: str) -> Asked:
     return Asked(done.returncode, rows)
 
 
+def with_hook(fleet: Fleet, *hosts: labs.Host) -> None:
+    """The hook is there before libvirt starts, as on a host that was set up."""
+    for host in hosts:
+        host.run([lab_worker.program("rbd-workerctl"), *lab_worker.CONFIG_FILES,
+                  "hook", "install"])
+        fleet.lab.libvirt(host).restart()
+
+
 def test_a_sound_pair_is_told_as_such(started: Fleet) -> None:
+    with_hook(started, started.one, started.two)
     asked = ask(started.one, "node2")
     assert {name: [r for r in rows if r["State"] != "ok"] for name, rows in asked.rows.items()
             if any(r["State"] != "ok" for r in rows)} == {}
