@@ -48,6 +48,7 @@ setuptools.setup(
         "oslo.config.opts": ["rbd_worker = rbd_worker.conf:list_opts"],
         "rbd_worker.cli": [
             "status = rbd_worker.cli.status:Status",
+            "explain = rbd_worker.cli.explain:Explain",
             "hook install = rbd_worker.cli.hook:HookInstall",
             "hook remove = rbd_worker.cli.hook:HookRemove",
             "hook status = rbd_worker.cli.hook:HookStatus",

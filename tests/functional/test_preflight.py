@@ -39,7 +39,13 @@ def with_hook(fleet: Fleet, *hosts: labs.Host) -> None:
     for host in hosts:
         host.run([lab_worker.program("rbd-workerctl"), *lab_worker.CONFIG_FILES,
                   "hook", "install"])
-        fleet.lab.libvirt(host).restart()
+        restart_libvirt(fleet, host)
+
+
+def restart_libvirt(fleet: Fleet, host: labs.Host) -> None:
+    """Until it knows its QEMU again, which takes longer than a survey waits."""
+    fleet.lab.libvirt(host).restart()
+    host.virsh("version")
 
 
 def test_a_sound_pair_is_told_as_such(started: Fleet) -> None:

@@ -8,7 +8,7 @@ import pytest
 from devstack import lab as labs
 from devstack.lab import worker as lab_worker
 from tests.functional.fleet import Fleet
-from tests.functional.test_preflight import ask, with_hook
+from tests.functional.test_preflight import ask, restart_libvirt, with_hook
 from tests.functional.test_preflight_ceph import says
 
 INSTANCES = "/var/lib/nova/instances"
@@ -143,7 +143,7 @@ def test_a_hook_that_is_missing_or_broken_is_told(started: Fleet) -> None:
 
 
 def test_a_hook_younger_than_libvirt_is_told(started: Fleet) -> None:
-    started.lab.libvirt(started.two).restart()
+    restart_libvirt(started, started.two)
     started.two.run([lab_worker.program("rbd-workerctl"), *lab_worker.CONFIG_FILES,
                      "hook", "install"])
     says(ask(started.one, "node2").one("hook.seen", "node2"), "warning", "older than every hook",
@@ -151,6 +151,6 @@ def test_a_hook_younger_than_libvirt_is_told(started: Fleet) -> None:
 
 
 def test_a_worker_that_does_not_answer_its_hook_fails(started: Fleet) -> None:
-    (started.two.root / "run/rbd-worker").rename(started.two.root / "run/rbd-worker.away")
+    (started.two.root / "var/lib/nova/rbd-worker/hook.sock").unlink()
     says(ask(started.one, "node2").one("hook.latency", "node2"), "failed", "does not answer",
          "Restart rbd-worker")

@@ -12,7 +12,7 @@ import typing as ty
 
 from sphinx.application import Sphinx
 
-from manual import commands, failures, notes, options, quotes, remote
+from manual import commands, failures, messages, notes, options, quotes, remote
 
 
 def setup(app: Sphinx) -> dict[str, ty.Any]:
@@ -22,6 +22,7 @@ def setup(app: Sphinx) -> dict[str, ty.Any]:
     app.add_directive("worker-rpc", remote.Methods)
     app.add_directive("worker-payloads", remote.Payloads)
     app.add_directive("worker-errors", failures.Errors)
+    app.add_directive("worker-catalogue", messages.Catalogue)
     app.add_directive("worker-witnesses", failures.Witnesses)
     app.add_directive("worker-release-notes", notes.ReleaseNotes)
     app.add_config_value("manual_quoting_pages", [], "env", [list])
