@@ -123,7 +123,7 @@ class Compute:
 
     def _forget(self, guest: str, seconds: float = 20.0) -> None:
         """A guest on the move may refuse for a moment, or be gone by itself."""
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + processes.patience(seconds)
         while True:
             self.host.virsh("destroy", guest, check=False)
             self.host.virsh("undefine", guest, check=False)

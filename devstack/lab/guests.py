@@ -102,7 +102,7 @@ class Guest:
 
     def remove_image(self, seconds: float = 30.0) -> None:
         """Remove the image; the watch of a killed QEMU ends after ten seconds."""
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + processes.patience(seconds)
         while self.image in self.lab.images():
             self.lab.rbd("rm", "--no-progress", self.image, check=False)
             if time.monotonic() > deadline:

@@ -52,7 +52,7 @@ def kill(pids: collections.abc.Iterable[int],
             signal.pidfd_send_signal(descriptor, signal.SIGKILL)
         else:
             os.close(descriptor)
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + patience(seconds)
     for descriptor in pinned:
         left = max(0.0, deadline - time.monotonic())
         ended, _, _ = select.select([descriptor], [], [], left)
@@ -61,17 +61,28 @@ def kill(pids: collections.abc.Iterable[int],
             raise errors.TookTooLong("the end of a killed process", seconds)
 
 
+def patience(seconds: float) -> float:
+    """A time limit, as much longer as the machine may be slower than a developer's own.
+
+    :param seconds: enough on a machine that does nothing else.
+    :returns: that many seconds times ``RBD_WORKER_PATIENCE``, which is 1 where it is not set.
+    """
+    return seconds * float(os.environ.get("RBD_WORKER_PATIENCE", "1"))
+
+
 def wait_until(check: collections.abc.Callable[[], bool], seconds: float, what: str,
                log: pathlib.Path | None = None,
                failed: collections.abc.Callable[[], bool] | None = None) -> None:
     """Poll until ``check`` holds.
 
+    :param seconds: see :func:`patience`.
     :param failed: says that waiting any longer is pointless.
     :raises errors.TookTooLong: with the end of ``log``.
     """
     began = time.monotonic()
+    limit = patience(seconds)
     while not check():
         took = time.monotonic() - began
-        if took > seconds or (failed and failed()):
+        if took > limit or (failed and failed()):
             raise errors.TookTooLong(what, took, log)
         time.sleep(POLL)

@@ -8,6 +8,7 @@ import time
 
 from devstack import lab as labs
 from devstack.conductor import LiveMigration
+from devstack.lab import processes
 from tests.chaos import faults, invariants
 from tests.chaos.arena import Arena
 
@@ -85,7 +86,7 @@ def run(arena: Arena, guest: labs.Guest, draw: Draw) -> Round:
 
 def _await_rest(arena: Arena, guest: labs.Guest, order: LiveMigration) -> list[str]:
     with arena.conduct():  # Nova's services have their exchange again
-        deadline = time.monotonic() + REST_SECONDS
+        deadline = time.monotonic() + processes.patience(REST_SECONDS)
         while not invariants.is_at_rest(arena, order):
             if time.monotonic() > deadline:
                 return [f"open after {REST_SECONDS:.0f} s: "

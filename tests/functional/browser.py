@@ -17,6 +17,8 @@ import subprocess
 import time
 import typing as ty
 
+from devstack.lab import processes
+
 SECONDS = 60.0
 
 
@@ -87,7 +89,7 @@ class Browser:
         return ty.cast(dict[str, ty.Any], answer["result"])
 
     def _until(self, wanted: ty.Callable[[dict[str, ty.Any]], bool]) -> dict[str, ty.Any]:
-        until = time.monotonic() + SECONDS
+        until = time.monotonic() + processes.patience(SECONDS)
         while True:
             while b"\0" in self._rest:
                 one, _, self._rest = self._rest.partition(b"\0")

@@ -10,6 +10,7 @@ import typing as ty
 
 from devstack import lab as labs
 from devstack.conductor import Conductor, LiveMigration
+from devstack.lab import processes
 from rbd_worker.migration import journal
 from rbd_worker.model import Outcome, Role
 
@@ -131,7 +132,7 @@ class Fleet:
     def until(self, condition: ty.Callable[[], bool], what: str, seconds: float = SECONDS,
               shown: object = "") -> None:
         """Wait for ``condition``; the end of the logs explains a failure."""
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + processes.patience(seconds)
         while not condition():
             if time.monotonic() > deadline:
                 logs = "\n".join(f"--- {name}\n{worker.log_text[-4000:]}"

@@ -8,6 +8,7 @@ import typing as ty
 import amqp
 from oslo_config import cfg
 
+from devstack.lab import processes
 from rbd_worker.triggers import broker, tap
 from tests.fixtures import wire
 
@@ -59,7 +60,7 @@ class Handler:
 
     def wait_for(self, count: int, seconds: float = 15) -> list[str]:
         """The numbers of the casts, once there are ``count``; fails after ``seconds``."""
-        wait_until(lambda: len(self.bodies) >= count, seconds)
+        wait_until(lambda: len(self.bodies) >= count, seconds, lambda: self.numbers)
         return self.numbers
 
 
@@ -115,8 +116,10 @@ def options(**changes: ty.Any) -> tap.TapOptions:
     return tap.TapOptions(**({"probe_interval": 2} | changes))
 
 
-def wait_until(is_so: ty.Callable[[], bool], seconds: float = 15) -> None:
-    end = time.monotonic() + seconds
+def wait_until(is_so: ty.Callable[[], bool], seconds: float = 15,
+               seen: ty.Callable[[], object] = str) -> None:
+    """Wait for ``is_so``, ``seconds`` long on a quiet machine; ``seen`` explains a failure."""
+    end = time.monotonic() + processes.patience(seconds)
     while not is_so():
-        assert time.monotonic() < end, f"not so after {seconds} s"
+        assert time.monotonic() < end, f"not so after {seconds} s: {seen()}"
         time.sleep(0.02)

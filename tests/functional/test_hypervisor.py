@@ -14,6 +14,7 @@ import typing as ty
 import pytest
 
 from devstack import lab as labs
+from devstack.lab import processes
 from rbd_worker import errors
 from rbd_worker.host import hypervisor
 from rbd_worker.host.hypervisor import Hypervisor, MoveOrder, Progress
@@ -50,7 +51,7 @@ class Pair:
         return self.one.state(guest.uuid), self.two.state(guest.uuid)
 
     def wait(self, guest: labs.Guest, wanted: Both, seconds: float = 15.0) -> None:
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + processes.patience(seconds)
         while self.states(guest) != wanted:
             assert time.monotonic() < deadline, f"{self.states(guest)}, not {wanted}"
             time.sleep(0.02)
@@ -78,13 +79,18 @@ class Moving:
 
     def wait_sent(self, size: int, seconds: float = 15.0) -> None:
         """Return once so many bytes of the guest's memory were sent."""
-        deadline = time.monotonic() + seconds
-        while not self.progress or self.progress[-1].memory_processed < size:
+        self.wait_for(lambda last: last.memory_processed >= size, seconds)
+
+    def wait_for(self, is_so: collections.abc.Callable[[Progress], bool],
+                 seconds: float = 15.0) -> None:
+        """Return once the newest progress is so."""
+        deadline = time.monotonic() + processes.patience(seconds)
+        while not self.progress or not is_so(self.progress[-1]):
             assert time.monotonic() < deadline, self.progress[-1:]
             time.sleep(0.02)
 
     def end(self, seconds: float = 60.0) -> None:
-        self._thread.join(seconds)
+        self._thread.join(processes.patience(seconds))
         assert not self._thread.is_alive(), "the move does not end"
 
 
@@ -144,6 +150,7 @@ def test_a_move_shows_as_outgoing_and_incoming_and_an_abort_ends_it(
     assert pair.one.domains() == {busy.uuid: OUTGOING}
     assert pair.two.domains() == {busy.uuid: INCOMING}
     moving.wait_sent(1 << 20)
+    moving.wait_for(lambda last: last.downtime_limit > 0)
     source.abort(busy.uuid)
     moving.end()
     assert isinstance(moving.error, errors.MoveUnsettled)
@@ -351,7 +358,7 @@ def test_a_silent_libvirtd_is_unavailable_in_time_and_answers_again(
         assert time.monotonic() - began < 1.0
     finally:
         service.resume()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + processes.patience(20)
     while True:
         try:
             assert impatient.state(guest.uuid) is RUNNING
@@ -367,6 +374,6 @@ def _with_directory(pair: Pair, guest: labs.Guest) -> None:
 
 def _wait_post_copy(pair: Pair, guest: labs.Guest, seconds: float = 15.0) -> None:
     """Return once the guest runs at the destination, with memory that is still at the source."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + processes.patience(seconds)
     while "post-copy" not in pair.lab.host("node1").virsh("domstate", "--reason", guest.uuid):
         assert time.monotonic() < deadline, "post-copy has not begun"

@@ -11,6 +11,7 @@ import time
 import pytest
 
 from devstack import lab as labs
+from devstack.lab import processes
 from rbd_worker import errors
 from rbd_worker.conf import CephSettings
 from rbd_worker.host.rbd import ImageStore
@@ -87,7 +88,7 @@ def test_the_watchers_follow_a_guest_that_moves(lab: labs.Lab, store: ImageStore
         if watchers != seen[-1]:
             seen.append(watchers)
         time.sleep(0.02)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + processes.patience(5)
     while store.watchers(image_of(guest)) != {there.address}:
         assert time.monotonic() < deadline, store.watchers(image_of(guest))
         time.sleep(0.05)
@@ -129,7 +130,7 @@ def test_a_silent_cluster_is_unavailable_in_time_and_answers_again(
             assert time.monotonic() - began < 1.5
     finally:
         lab.ceph.resume()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + processes.patience(20)
     for one in (impatient, cold):
         while True:
             try:
