@@ -13,6 +13,7 @@ import pytest
 from devstack import lab as labs
 from devstack.conductor import Conductor
 from devstack.lab import broker as brokers
+from devstack.lab import processes
 from rbd_worker.triggers import tap
 from tests.functional.fleet import Fleet
 from tests.functional.tapping import HOST, Handler, cast, options, settings_for, wait_until
@@ -88,7 +89,7 @@ def test_no_confirmed_cast_is_lost_while_each_node_is_killed_in_turn(lab: labs.L
     one.start()
     try:
         with Stream(lab.broker_url) as stream:
-            assert one.wait_hearing(30)
+            assert one.wait_hearing(processes.patience(30))
             for node in lab.brokers:
                 had = len(stream.confirmed)
                 node.kill9()

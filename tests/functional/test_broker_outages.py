@@ -7,6 +7,7 @@ import time
 import pytest
 
 from devstack import lab as labs
+from devstack.lab import processes
 from rbd_worker.triggers import broker, tap
 from tests.functional.tapping import (
     HOST,
@@ -43,7 +44,7 @@ def start(settings: broker.BrokerSettings,
     def started(**changes: object) -> tap.Tap:
         taps.append(tap.Tap(settings, HOST, options(**changes), handler))
         taps[-1].start()
-        assert taps[-1].wait_hearing(30)
+        assert taps[-1].wait_hearing(processes.patience(30))
         return taps[-1]
     yield started
     for one in taps:
@@ -113,7 +114,7 @@ def test_a_binding_lost_right_after_a_probe_is_noticed_within_a_minute_by_defaul
     one.unbind()
     began = time.monotonic()
     wait_until(lambda: listener.status().counters.rebinds == 1, 60)
-    assert listener.wait_hearing(10)
+    assert listener.wait_hearing(processes.patience(10))
     assert time.monotonic() - began < 60
     assert "casts may have been missed" in caplog.text
 
@@ -131,10 +132,10 @@ def test_what_was_delivered_and_not_yet_journaled_comes_again_after_the_broker_w
             nova(False)
     one = tap.Tap(settings, HOST, options(), slow)
     one.start()
-    assert one.wait_hearing(30)
+    assert one.wait_hearing(processes.patience(30))
     nova(False).publish(cast("again"))
     wait_until(lambda: len(entered) == 2, 40)
-    assert one.wait_hearing(30)
+    assert one.wait_hearing(processes.patience(30))
     assert one.stop()
     assert entered == [cast("again")] * 2
     assert nova(False).queue(QUEUE).message_count == 0

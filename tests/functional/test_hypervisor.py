@@ -224,7 +224,7 @@ def test_a_move_is_followed_by_a_worker_that_did_not_order_it(
     heir = pair.at("node1", live_migration_completion_timeout=1, **SLOW)  # 2 s for 64 MiB
     began = time.monotonic()
     assert heir.follow(busy.uuid, seen.append) == "not complete after 2 s: abort"
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < processes.patience(2)
     assert seen
     moving.end()
     assert pair.states(busy) == (RUNNING, ABSENT)
@@ -352,10 +352,10 @@ def test_a_silent_libvirtd_is_unavailable_in_time_and_answers_again(
             began = time.monotonic()
             with pytest.raises(errors.HypervisorUnavailable):
                 impatient.state(guest.uuid)
-            assert time.monotonic() - began < 1.0
+            assert time.monotonic() - began < processes.patience(1.0)
         began = time.monotonic()
         warm.close()  # a worker that stops does not wait for libvirtd
-        assert time.monotonic() - began < 1.0
+        assert time.monotonic() - began < processes.patience(1.0)
     finally:
         service.resume()
     deadline = time.monotonic() + processes.patience(20)

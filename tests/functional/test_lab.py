@@ -157,7 +157,7 @@ def test_waiting_in_vain_ends_in_time_and_shows_the_log(tmp_path: pathlib.Path) 
     began = time.monotonic()
     with pytest.raises(errors.TookTooLong, match="no space left") as caught:
         processes.wait_until(lambda: False, 0.3, "a miracle", log)
-    assert 0.3 <= time.monotonic() - began < 20
+    assert 0.3 <= time.monotonic() - began < processes.patience(20)
     assert str(caught.value).startswith("waited 0 s in vain for a miracle")
     assert str(caught.value).count("first") < 20
 
@@ -171,7 +171,7 @@ def test_a_part_that_cannot_start_is_reported_at_once_with_its_log(lab: Lab) -> 
         began = time.monotonic()
         with pytest.raises(errors.TookTooLong, match=r"libvirtd\.conf"):
             compute.start()
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < processes.patience(10)
     finally:
         compute.host.write("/etc/libvirt/libvirtd.conf", good)
         compute.start()

@@ -79,7 +79,7 @@ def test_a_call_takes_milliseconds_once_the_connection_is_warm(peer):
     begin = time.monotonic()
     for _ in range(20):
         peer.describe("node1")
-    assert (time.monotonic() - begin) / 20 < 0.1
+    assert (time.monotonic() - begin) / 20 < processes.patience(0.1)
 
 
 def test_a_host_without_a_worker_is_noticed_at_once(peer):
@@ -87,7 +87,7 @@ def test_a_host_without_a_worker_is_noticed_at_once(peer):
     begin = time.monotonic()
     with pytest.raises(client.Unreachable, match="no worker"):
         peer.describe("node9")
-    assert time.monotonic() - begin < 1
+    assert time.monotonic() - begin < processes.patience(1)
 
 
 def test_a_worker_that_ended_is_noticed_in_seconds_also_during_a_long_call(peer, server):
@@ -97,7 +97,7 @@ def test_a_worker_that_ended_is_noticed_in_seconds_also_during_a_long_call(peer,
     begin = time.monotonic()
     with pytest.raises(client.Unreachable, match="no answer"):
         peer.read_chunk("node1", CHUNK)
-    assert time.monotonic() - begin < client.MONITOR_SECONDS + 2
+    assert time.monotonic() - begin < processes.patience(client.MONITOR_SECONDS + 2)
 
 
 def test_a_long_call_goes_on_while_the_peer_shows_signs_of_life(peer):
@@ -122,7 +122,7 @@ def test_a_broker_that_is_away_is_noticed_before_the_first_call():
     begin = time.monotonic()
     with pytest.raises(client.Unreachable):
         client.Client(own).describe("node1")
-    assert time.monotonic() - begin < 5
+    assert time.monotonic() - begin < processes.patience(5)
 
 
 def test_a_broker_that_went_away_is_noticed_and_found_again(peer, lab):
@@ -131,7 +131,7 @@ def test_a_broker_that_went_away_is_noticed_and_found_again(peer, lab):
     begin = time.monotonic()
     with pytest.raises(client.Unreachable):
         peer.describe("node1")
-    assert time.monotonic() - begin < 10
+    assert time.monotonic() - begin < processes.patience(10)
     lab.broker.start()
     end = time.monotonic() + processes.patience(30)
     while True:

@@ -13,6 +13,7 @@ import amqp
 import pytest
 
 from devstack import lab as labs
+from devstack.lab import processes
 from rbd_worker import errors
 from rbd_worker.triggers import broker, tap
 from tests.fixtures import wire
@@ -61,7 +62,7 @@ def start(settings: broker.BrokerSettings,
         one = tap.Tap(settings, HOST, options(**changes), handler)
         taps.append(one)
         one.start()
-        assert not is_heard or one.wait_hearing(20)
+        assert not is_heard or one.wait_hearing(processes.patience(20))
         return one
     yield started
     for one in taps:
@@ -98,7 +99,7 @@ def test_the_exchange_is_waited_for_and_never_made(start, settings, caplog, lab)
     assert not early.has_exchange()
     assert sum("waiting for the exchange" in line for line in caplog.messages) == 1
     early.make_exchange()
-    assert one.wait_hearing(10)
+    assert one.wait_hearing(processes.patience(10))
     early.close()
 
 
@@ -136,7 +137,7 @@ def test_a_lost_binding_is_noticed_and_made_again(start, nova, handler, caplog, 
     nova.unbind()
     nova.publish(cast("missed"))
     wait_until(lambda: one.status().counters.rebinds == 1, 10)
-    assert one.wait_hearing(5)
+    assert one.wait_hearing(processes.patience(5))
     assert "casts may have been missed" in caplog.text
     nova.publish(cast("heard"))
     assert handler.wait_for(1) == ["heard"]
@@ -191,7 +192,7 @@ def test_a_message_is_kept_until_the_journal_takes_it(start, nova, handler):
     assert "Free space" in one.status().reason
     assert sorted(map(int, handler.wait_for(100))) == list(range(100))
     assert handler.numbers[0] == "0"
-    assert one.wait_hearing(5)
+    assert one.wait_hearing(processes.patience(5))
     assert one.status().counters.refused == 0
 
 
@@ -234,7 +235,7 @@ def test_stop_waits_for_the_message_in_hand_and_gives_the_others_back(settings, 
         done.append(body)
     one = tap.Tap(settings, HOST, options(), slow)
     one.start()
-    assert one.wait_hearing(20)
+    assert one.wait_hearing(processes.patience(20))
     for number in range(3):
         nova.publish(cast(number))
     assert entered.wait(10)
@@ -248,7 +249,7 @@ def test_a_stop_takes_no_time_when_nothing_is_in_hand(start, nova):
     one = start()
     begin = time.monotonic()
     assert one.stop()
-    assert time.monotonic() - begin < 0.5
+    assert time.monotonic() - begin < processes.patience(0.5)
 
 
 def test_a_message_of_50_mib_reaches_the_handler_and_the_next_one_too(start, nova, handler):
@@ -322,7 +323,7 @@ def test_a_quorum_queue_is_used_where_nova_uses_them(lab, nova, handler):
     one = tap.Tap(settings, HOST, options(), handler)
     one.start()
     try:
-        assert one.wait_hearing(20)
+        assert one.wait_hearing(processes.patience(20))
         nova.publish(cast("heard"))
         assert handler.wait_for(1) == ["heard"]
         assert '"quorum"' in queue_arguments(lab)
