@@ -55,6 +55,7 @@ from rbd_worker.triggers import (
     hearing,
     history_endpoint,
     hook_socket,
+    parcels,
     peer_server,
     preflight_endpoint,
     tap,
@@ -101,7 +102,8 @@ class Worker:
             moves=settings.executor is Executor.LIBVIRT)
         self.images = images or rbd.ImageStore(settings.ceph, settings.ceph_timeout)
         self._pool = vitals.WatchedPool(settings.workers, "plan")
-        self.coordinator = coordinator.Coordinator(self._ports(transport), self._pool)
+        self.coordinator = coordinator.Coordinator(
+            self._ports(transport, broker_settings), self._pool)
         self.tap = tap.Tap(broker_settings, settings.host, _tap_options(settings),
                            hearing.Hearing(self.coordinator).heard)
         self.events = domain_events.DomainEvents(
@@ -113,7 +115,8 @@ class Worker:
         self.peer_server = peer_server.PeerServer(
             transport, settings.host,
             peer_server.Endpoint(desk.Desk(self.coordinator), testimonies, self.audit,
-                                 self.describe),
+                                 self.describe,
+                                 parcels.Sender(broker_settings, settings.host)),
             control_endpoint.ControlEndpoint(control.Control(self.coordinator)),
             history_endpoint.HistoryEndpoint(
                 history.History(settings.host, self.journal),
@@ -136,12 +139,15 @@ class Worker:
             ports, clock_guard.ClockGuard(settings.state_directory))
         self._warmer = threading.Thread(target=self._warm_up, name="warm-up", daemon=True)
 
-    def _ports(self, transport: "oslo_messaging.Transport") -> task.Ports:
+    def _ports(self, transport: "oslo_messaging.Transport",
+               broker_settings: broker.BrokerSettings) -> task.Ports:
         settings = self.settings
         marker = mounted.Marker(settings.instances_path, settings.host, self.journal)
         directories = instances.of(settings, marker.check)
-        others = peers.Peers(rpc_client.Client(transport, settings.rpc_version_cap),
-                             settings.host)
+        client = rpc_client.Client(transport, settings.rpc_version_cap)
+        others = peers.Peers(
+            client, settings.host,
+            parcels.Receiver(broker_settings, settings.host) if client.may_send("1.1") else None)
         shutdown = threading.Event()
         return task.Ports(
             settings=settings, journal=self.journal, hypervisor=self.hypervisor,

@@ -12,7 +12,8 @@ Version history of the RPC API, topic ``rbd_worker``:
 * 1.0 - ``describe``, ``pre_live_migration``, ``read_chunk``,
   ``post_live_migration``, ``rollback_live_migration``, ``testify``, ``look_again``,
   ``audit``; and without an answer of their own ``who_holds`` (to all) and ``holding``.
-* 1.1 - for operators, on any host: see the modules that say "since 1.1".
+* 1.1 - for operators, on any host: see the modules that say "since 1.1". The destination
+  may name a queue in ``read_chunk``, for the data to come there.
 
 A minor version adds methods or optional fields and keeps the older ones; a
 major version may drop them.  A caller never sends more than

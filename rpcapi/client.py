@@ -154,8 +154,12 @@ class Client:
             self._client.prepare(version=version, **target).cast(
                 {}, method, request=request.to_wire())
 
+    def may_send(self, version: str) -> bool:
+        """Whether the version cap allows it."""
+        return bool(self._client.can_send_version(version))
+
     def _check_cap(self, method: str, version: str) -> None:
-        if not self._client.can_send_version(version):
+        if not self.may_send(version):
             raise TooNew(f"{method} needs {version}, which the version cap forbids")
 
     def _reach_broker(self) -> None:

@@ -2,13 +2,43 @@
 """The workers of other hosts; their answers and refusals in this worker's terms."""
 
 import contextlib
+import logging
 import typing as ty
+
+import msgspec
 
 import rpcapi
 from rbd_worker import errors
 from rpcapi import client as rpc_client
 from rpcapi import errors as peer_errors
 from rpcapi import fields, payloads
+
+LOG = logging.getLogger(__name__)
+
+#: Pieces from here on come as parcels: the first few of a file are not worth a connection.
+PARCELS_FROM = 4 << 20
+#: A parcel was sent before the answer that announced it.
+_PARCEL_SECONDS = 20.0
+
+
+class Parcel(ty.Protocol):
+    """A message of its own that brings one piece of a file."""
+
+    @property
+    def queue(self) -> str: ...
+
+    @property
+    def token(self) -> str: ...
+
+    def content(self, seconds: float) -> bytes | None: ...
+
+
+class Parcels(ty.Protocol):
+    """Where parcels arrive; see ``rbd_worker.triggers.parcels``."""
+
+    def expect(self) -> Parcel | None: ...
+
+    def forget(self, parcel: ty.Any) -> None: ...
 
 
 class Peers:
@@ -20,9 +50,11 @@ class Peers:
     :raises errors.PeerUndecided: the peer cannot tell.
     """
 
-    def __init__(self, client: rpc_client.Client, own_host: str) -> None:
+    def __init__(self, client: rpc_client.Client, own_host: str,
+                 parcels: Parcels | None = None) -> None:
         self._client = client
         self._own_host = own_host
+        self._parcels = parcels
 
     def describe(self, host: str) -> payloads.Description:
         with translated(host):
@@ -34,8 +66,33 @@ class Peers:
             return self._client.pre_live_migration(host, request)
 
     def read_chunk(self, host: str, request: payloads.ChunkRequest) -> payloads.Chunk:
+        """A piece of a file, in the answer or, of a large file, in a parcel."""
+        parcel = None
+        if self._parcels and request.offset >= PARCELS_FROM:
+            parcel = self._parcels.expect()
+        if parcel is not None and self._parcels:
+            try:
+                chunk = self._read_parcel(host, request, parcel)
+            finally:
+                self._parcels.forget(parcel)
+            if chunk is not None:
+                return chunk
         with translated(host):
             return self._client.read_chunk(host, request)
+
+    def _read_parcel(self, host: str, request: payloads.ChunkRequest,
+                     parcel: Parcel) -> payloads.Chunk | None:
+        """The piece; None where it has to be asked for again, without a parcel."""
+        with translated(host):
+            chunk = self._client.read_chunk(host, msgspec.structs.replace(
+                request, queue=parcel.queue, token=parcel.token))
+        if not chunk.apart:  # an older worker, or one that reaches RabbitMQ by answers only
+            return chunk
+        data = parcel.content(_PARCEL_SECONDS)
+        if data is None or len(data) != chunk.apart:
+            LOG.info("a piece of a file did not come by the queue for it; asking again")
+            return None
+        return msgspec.structs.replace(chunk, data=data, apart=0)
 
     def post_live_migration(self, host: str,
                             request: payloads.FinishRequest) -> payloads.FinishReply:

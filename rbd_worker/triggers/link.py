@@ -40,6 +40,7 @@ class Delivery(ty.NamedTuple):
     tag: ty.Any
     routing_key: str
     body: bytes
+    correlation: str = ""
 
 
 class Link:
@@ -85,7 +86,8 @@ class Link:
         """Have ``callback`` called from ``drain`` for each message; returns the consumer's tag."""
         def arrived(message: ty.Any) -> None:
             key = message.delivery_info.get("routing_key", "")
-            callback(Delivery(message.delivery_tag, key, bodies.raw(message)))
+            callback(Delivery(message.delivery_tag, key, bodies.raw(message),
+                              message.properties.get("correlation_id", "")))
         tag = f"tap-{queue}"
         with translated(self._where):
             self._channel.basic_qos(0, prefetch, False)
@@ -108,14 +110,16 @@ class Link:
         with translated(self._where):
             self._channel.basic_reject(tag, requeue=True)
 
-    def publish(self, exchange: str, key: str, body: bytes, expires: float) -> None:
+    def publish(self, exchange: str, key: str, body: bytes, expires: float,
+                correlation: str = "") -> None:
         """Publish a message that lives for ``expires`` seconds; see ``was_returned``."""
         with translated(self._where):
             if self._settings.is_memory:
                 message = self._channel.prepare_message(body)
                 self._channel.basic_publish(message, exchange, key)
                 return
-            message = amqp.Message(body, delivery_mode=1, expiration=str(int(expires * 1000)))
+            message = amqp.Message(body, delivery_mode=1, expiration=str(int(expires * 1000)),
+                                   correlation_id=correlation)
             self._channel.basic_publish(message, exchange=exchange, routing_key=key,
                                         mandatory=True)
 

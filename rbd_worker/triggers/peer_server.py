@@ -11,6 +11,7 @@ import logging
 import threading
 import typing as ty
 
+import msgspec
 import oslo_messaging
 
 import rpcapi
@@ -18,6 +19,7 @@ from rbd_worker.migration.audit import Audit
 from rbd_worker.migration.desk import Desk
 from rbd_worker.migration.testimony import Testimonies
 from rbd_worker.triggers.edge import answer, expected, heard
+from rbd_worker.triggers.parcels import Sender
 from rpcapi import payloads
 
 
@@ -27,8 +29,10 @@ class Endpoint:
     target = oslo_messaging.Target(version="1.0")
 
     def __init__(self, desk: Desk, testimonies: Testimonies, audit: Audit,
-                 describe: ty.Callable[[], payloads.Description]) -> None:
+                 describe: ty.Callable[[], payloads.Description],
+                 parcels: Sender | None = None) -> None:
         self._desk = desk
+        self._parcels = parcels
         self._testimonies = testimonies
         self._audit = audit
         self._describe = describe
@@ -43,7 +47,7 @@ class Endpoint:
 
     @expected
     def read_chunk(self, _context: ty.Any, request: object) -> dict[str, ty.Any]:
-        return answer(payloads.ChunkRequest, request, self._desk.read_chunk)
+        return answer(payloads.ChunkRequest, request, self._read_chunk)
 
     @expected
     def post_live_migration(self, _context: ty.Any, request: object) -> dict[str, ty.Any]:
@@ -70,6 +74,14 @@ class Endpoint:
 
     def holding(self, _context: ty.Any, request: object) -> None:
         heard(payloads.HoldingReport, request, self._audit.holding)
+
+    def _read_chunk(self, request: payloads.ChunkRequest) -> payloads.Chunk:
+        chunk = self._desk.read_chunk(request)
+        if not (self._parcels and request.queue and chunk.data):
+            return chunk
+        if not self._parcels.send(request.queue, request.token, chunk.data):
+            return chunk
+        return msgspec.structs.replace(chunk, data=b"", apart=len(chunk.data))
 
     def _run_audit(self, request: payloads.AuditRequest) -> payloads.AuditReply:
         report = self._audit.run(request.act)

@@ -71,6 +71,18 @@ class Topology:
             except amqp.exceptions.PreconditionFailed as e:
                 raise QueueDiffers(queue=name, reason=e.reply_text) from e
 
+    def declare_own_queue(self, name: str, arguments: dict[str, ty.Any]) -> None:
+        """Make a queue for this connection alone, gone with it.
+
+        :raises QueueDiffers: RabbitMQ refuses it.
+        """
+        with translated(self._where):
+            try:
+                self._channel.queue_declare(queue=name, durable=False, exclusive=True,
+                                            auto_delete=True, arguments=arguments)
+            except amqp.exceptions.ChannelError as e:
+                raise QueueDiffers(queue=name, reason=e.reply_text) from e
+
     def bind(self, queue: str, exchange: str, key: str) -> None:
         with translated(self._where):
             self._channel.queue_bind(queue=queue, exchange=exchange, routing_key=key)

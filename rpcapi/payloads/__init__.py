@@ -8,6 +8,8 @@ breaks a type, a length or a range with :class:`rpcapi.fields.BadPayload`.
 
 from rpcapi.payloads.audits import AuditReply, AuditRequest, Finding
 from rpcapi.payloads.files import (
+    MAX_PARCEL_BYTES,
+    PARCEL_QUEUE,
     Chunk,
     ChunkRequest,
     Digests,
@@ -40,6 +42,8 @@ from rpcapi.payloads.witnesses import (
 from rpcapi.payloads.workers import Description
 
 __all__ = [
+    "MAX_PARCEL_BYTES",
+    "PARCEL_QUEUE",
     "AuditReply",
     "AuditRequest",
     "Chunk",

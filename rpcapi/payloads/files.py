@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Files of an instance directory on their way from one host to the other."""
 
+import re
 import typing as ty
 
 import msgspec
@@ -74,13 +75,29 @@ class PathProbe(Payload, frozen=True, kw_only=True):
     filesystem: ty.Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
+#: Longest content of a message that brings one piece of a file outside of JSON, in bytes.
+MAX_PARCEL_BYTES = 2 * CHUNK_BYTES
+#: What the name of a queue for such messages begins with.
+PARCEL_QUEUE = "rbd_worker.parcels"
+
+_ParcelQueue = ty.Annotated[
+    str, msgspec.Meta(pattern=rf"^({re.escape(PARCEL_QUEUE)}\.[0-9a-f]{{32}})?\Z")]
+_Token = ty.Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{32})?\Z")]
+
+
 class ChunkRequest(Payload, frozen=True, kw_only=True):
-    """Destination to source: the content of one pinned file from ``offset``."""
+    """Destination to source: the content of one pinned file from ``offset``.
+
+    :ivar queue: of the destination's own, where the source may put the data as a
+        message whose correlation id is ``token``; empty for none. Since 1.1.
+    """
 
     migration: MigrationKey
     instance: InstanceUUID
     path: RelativePath
     offset: Size
+    queue: _ParcelQueue = ""
+    token: _Token = ""
 
 
 class Chunk(Payload, frozen=True, kw_only=True):
@@ -88,8 +105,12 @@ class Chunk(Payload, frozen=True, kw_only=True):
 
     Between the end of ``data`` and ``next`` there is a hole; ``next`` equal to
     the file's size ends the file.
+
+    :ivar apart: so many bytes of ``data`` are in the queue that the request named,
+        and none here; 0 where ``data`` is here. Since 1.1.
     """
 
     offset: Size
-    data: ty.Annotated[bytes, msgspec.Meta(max_length=2 * CHUNK_BYTES)]
+    data: ty.Annotated[bytes, msgspec.Meta(max_length=MAX_PARCEL_BYTES)]
     next: Size
+    apart: ty.Annotated[int, msgspec.Meta(ge=0, le=MAX_PARCEL_BYTES)] = 0

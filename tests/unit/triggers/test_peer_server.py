@@ -54,7 +54,7 @@ def test_a_call_becomes_a_checked_request_and_plain_values_go_back() -> None:
     endpoint, desk = _endpoint(payloads.Chunk(offset=0, data=b"\x00\xff", next=2))
     answer = endpoint.read_chunk({}, request=CHUNK)
     assert desk.asked == [payloads.ChunkRequest(**CHUNK)]
-    assert answer == {"offset": 0, "data": "AP8=", "next": 2}
+    assert answer == {"offset": 0, "data": "AP8=", "next": 2, "apart": 0}
 
 
 @pytest.mark.parametrize("change", [
@@ -141,3 +141,53 @@ def test_many_questions_are_answered_in_one_call() -> None:
     reply = endpoint.testify({}, request={
         "asker": "node01", "questions": [{"instance": guest} for guest in guests]})
     assert [t["instance"] for t in reply["testimonies"]] == guests
+
+
+QUEUE = {"queue": f"{payloads.PARCEL_QUEUE}.{'a' * 32}", "token": "b" * 32}
+
+
+@dataclasses.dataclass
+class _Sender:
+    """Takes parcels, or cannot."""
+
+    takes: bool
+    sent: list[tuple[str, str, bytes]] = dataclasses.field(default_factory=list)
+
+    def send(self, queue: str, token: str, body: bytes) -> bool:
+        self.sent.append((queue, token, body))
+        return self.takes
+
+
+def _sending(takes: bool) -> tuple[peer_server.Endpoint, _Sender]:
+    desk = AnsweringDesk(payloads.Chunk(offset=0, data=b"\x00\xff", next=2))
+    sender = _Sender(takes)
+    return peer_server.Endpoint(*[ty.cast(ty.Any, desk)] * 3, lambda: ty.cast(ty.Any, None),
+                                ty.cast(ty.Any, sender)), sender
+
+
+def test_a_piece_goes_to_the_queue_that_the_peer_named_and_the_answer_says_how_much() -> None:
+    endpoint, sender = _sending(takes=True)
+    answer = endpoint.read_chunk({}, request=CHUNK | QUEUE)
+    assert sender.sent == [(QUEUE["queue"], QUEUE["token"], b"\x00\xff")]
+    assert answer == {"offset": 0, "data": "", "next": 2, "apart": 2}
+
+
+def test_where_it_cannot_go_there_the_answer_brings_it() -> None:
+    endpoint, _ = _sending(takes=False)
+    assert endpoint.read_chunk({}, request=CHUNK | QUEUE) == {
+        "offset": 0, "data": "AP8=", "next": 2, "apart": 0}
+
+
+def test_nothing_is_sent_apart_unasked() -> None:
+    endpoint, sender = _sending(takes=True)
+    assert endpoint.read_chunk({}, request=CHUNK)["data"] == "AP8="
+    assert sender.sent == []
+
+
+@pytest.mark.parametrize("queue", [
+    "compute.node01", "rbd_worker.parcels", "rbd_worker.parcels.x", "reply_" + "a" * 32,
+    f"{payloads.PARCEL_QUEUE}.{'a' * 32}\n"])
+def test_a_peer_cannot_have_files_sent_to_just_any_queue(queue: str) -> None:
+    endpoint, sender = _sending(takes=True)
+    refused = _raised(lambda: endpoint.read_chunk({}, request=CHUNK | QUEUE | {"queue": queue}))
+    assert isinstance(refused, peer_errors.PeerRefused) and sender.sent == []
