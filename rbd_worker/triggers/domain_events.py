@@ -102,9 +102,7 @@ class DomainEvents:
         """Called by the shared connection, one at a time, whenever it was opened."""
         self._unsubscribe()
         for event, handler in ((libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._lifecycle),
-                               (libvirt.VIR_DOMAIN_EVENT_ID_JOB_COMPLETED, self._job_completed),
-                               (libvirt.VIR_DOMAIN_EVENT_ID_MIGRATION_ITERATION,
-                                self._iteration)):
+                               (libvirt.VIR_DOMAIN_EVENT_ID_JOB_COMPLETED, self._job_completed)):
             try:
                 number = libvirtd.domainEventRegisterAny(None, event, handler, None)
                 self._subscriptions.append((libvirtd, number))
@@ -120,15 +118,13 @@ class DomainEvents:
 
     def _lifecycle(self, libvirtd: libvirt.virConnect, domain: libvirt.virDomain,
                    event: int, detail: int, opaque: object) -> None:
+        if (event, detail) in _STANDSTILL:
+            return
         self._pass_on(domain, f"{_LIFECYCLE.get(event, event)}, detail {detail}")
 
     def _job_completed(self, libvirtd: libvirt.virConnect, domain: libvirt.virDomain,
                        figures: dict[str, ty.Any], opaque: object) -> None:
         self._pass_on(domain, "a job is over")
-
-    def _iteration(self, libvirtd: libvirt.virConnect, domain: libvirt.virDomain,
-                   iteration: int, opaque: object) -> None:
-        self._pass_on(domain, f"its memory is sent, round {iteration}")
 
     def _pass_on(self, domain: libvirt.virDomain, what: str) -> None:
         if self._stopped.is_set():
@@ -138,6 +134,10 @@ class DomainEvents:
         except Exception:
             LOG.exception("an event of libvirt (%s)", what)
 
+
+#: The guest stands still for the end of its move.  Whatever comes of it has an event of its
+#: own (or the connection is lost); questions now would only make the standstill longer.
+_STANDSTILL = {(libvirt.VIR_DOMAIN_EVENT_SUSPENDED, libvirt.VIR_DOMAIN_EVENT_SUSPENDED_MIGRATED)}
 
 _LIFECYCLE = {
     libvirt.VIR_DOMAIN_EVENT_DEFINED: "defined",

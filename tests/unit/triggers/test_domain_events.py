@@ -6,6 +6,7 @@ import threading
 import time
 import typing as ty
 
+import libvirt
 import pytest
 
 from rbd_worker import errors
@@ -63,6 +64,18 @@ def test_what_happens_to_a_guest_is_told_with_its_uuid(listening: Listening):
     heard = listening.ear.wait(3)
     assert [instance for instance, _ in heard] == [RUNNING] * 3
     assert [what.split(",")[0] for _, what in heard] == ["suspended", "resumed", "stopped"]
+
+
+def test_a_guest_that_stands_still_for_the_end_of_its_move_is_left_in_peace(
+        listening: Listening):
+    libvirtd = listening.hypervisor.connection.ask(lambda one: one)
+    domain = libvirtd.lookupByUUIDString(RUNNING)
+    for detail in (libvirt.VIR_DOMAIN_EVENT_SUSPENDED_MIGRATED,
+                   libvirt.VIR_DOMAIN_EVENT_SUSPENDED_POSTCOPY):
+        listening.events._lifecycle(libvirtd, domain, libvirt.VIR_DOMAIN_EVENT_SUSPENDED,
+                                    detail, None)
+    postcopy = libvirt.VIR_DOMAIN_EVENT_SUSPENDED_POSTCOPY
+    assert listening.ear.wait(1) == [(RUNNING, f"suspended, detail {postcopy}")]
 
 
 def test_a_first_connection_is_not_told_as_one_that_came_back(listening: Listening):
