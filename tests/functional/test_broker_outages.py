@@ -134,7 +134,7 @@ def test_what_was_delivered_and_not_yet_journaled_comes_again_after_the_broker_w
     one.start()
     assert one.wait_hearing(processes.patience(30))
     nova(False).publish(cast("again"))
-    wait_until(lambda: len(entered) == 2, 40)
+    wait_until(lambda: len(entered) == 2, 40, lambda: (one.status(), nova(False).queue(QUEUE)))
     assert one.wait_hearing(processes.patience(30))
     assert one.stop()
     assert entered == [cast("again")] * 2
