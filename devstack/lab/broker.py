@@ -115,6 +115,15 @@ class Broker:
     def kill9(self) -> None:
         self.service.kill9()
 
+    def kill_settled(self) -> None:
+        """Kill it, not in the first seconds of a queue.
+
+        RabbitMQ 3.10 may forget a durable queue that was declared just before, with the
+        confirmed messages in it: Mnesia has not yet dumped its log.
+        """
+        self.evaluate("mnesia:dump_log()")
+        self.kill9()
+
     def is_answering(self) -> bool:
         try:
             with socket.create_connection((self.host.address, PORT), timeout=2) as connection:

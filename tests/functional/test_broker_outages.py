@@ -2,6 +2,7 @@
 """How far casts are kept when RabbitMQ or the worker is away: what doc/broker.md promises."""
 
 import collections.abc
+import threading
 import time
 
 import pytest
@@ -72,7 +73,7 @@ def test_a_cast_that_waits_for_the_worker_survives_a_killed_broker(
     start().stop()
     for number in range(5):
         before.publish(cast(number))
-    lab.broker.kill9()
+    lab.broker.kill_settled()
     lab.broker.start()
     nova(durable)
     start()
@@ -83,7 +84,7 @@ def test_with_a_durable_exchange_a_cast_is_heard_that_was_sent_before_the_worker
         start, nova, handler, lab):
     nova(True)
     start().stop()
-    lab.broker.kill9()
+    lab.broker.kill_settled()
     lab.broker.start()
     nova(True).publish(cast("early"))
     start()
@@ -123,17 +124,20 @@ def test_what_was_delivered_and_not_yet_journaled_comes_again_after_the_broker_w
         settings, start, nova, lab):
     nova(False)
     entered: list[bytes] = []
+    leave = threading.Event()
 
     def slow(body: bytes) -> None:
         entered.append(body)
-        if len(entered) == 1:
-            lab.broker.kill9()
-            lab.broker.start()
-            nova(False)
+        leave.wait(processes.patience(60))
     one = tap.Tap(settings, HOST, options(), slow)
     one.start()
     assert one.wait_hearing(processes.patience(30))
     nova(False).publish(cast("again"))
+    wait_until(lambda: entered)
+    lab.broker.kill_settled()
+    lab.broker.start()
+    nova(False)
+    leave.set()
     wait_until(lambda: len(entered) == 2, 40, lambda: (one.status(), nova(False).queue(QUEUE)))
     assert one.wait_hearing(processes.patience(30))
     assert one.stop()
