@@ -319,6 +319,14 @@ class NotProven(Undecided):
     msg = "the directory of {instance} stays: {reason}"
 
 
+class LeftoverStays(Permanent):
+    """It is proven to be one, and the operator wants only to be told."""
+
+    msg = "the directory of {instance} is a leftover, its guest is on {holder}"
+    remedy = ("It stays because [rbd_worker] audit_action is report: set it to trash, or move the "
+              "directory away before the guest comes")
+
+
 class NovaDisagrees(NotProven):
     """The witnesses agree, but Nova's record does not: a removal is not worth a quarrel."""
 

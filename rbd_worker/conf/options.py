@@ -80,7 +80,8 @@ WORKER_OPTS = [
     cfg.StrOpt("audit_action", default="trash",
                choices=[("trash", "move proven leftovers to the trash"),
                         ("report", "only say which directories are leftovers")],
-               help="What the audit does with the leftovers of earlier migrations."),
+               help="What the audit does with the leftovers of earlier migrations, also with "
+                    "one in the way of a guest that is about to come."),
     cfg.IntOpt("audit_interval", default=3600, min=0,
                help="Seconds between two audits of instances_path, the first soon after the "
                     "start; 0 for none."),

@@ -26,7 +26,8 @@ def ensure_no_leftover(ports: Ports, instance: str, holder: str) -> None:
     """Trash this host's directory of ``instance`` if it is proven to be a leftover.
 
     :param holder: the host that is said to have the guest; its own testimony decides.
-    :raises errors.Error: nothing was removed.
+    :raises errors.LeftoverStays: it is one, and ``audit_action`` is ``report``.
+    :raises errors.Error: it is not proven to be one, and stays.
     """
     directory = ports.directories.pin(instance)
     if directory is None:
@@ -39,6 +40,9 @@ def ensure_no_leftover(ports: Ports, instance: str, holder: str) -> None:
         if age < MIN_AGE:
             raise errors.NotProven(instance=instance,
                                    reason=f"it was changed {max(age, 0):.1f} s ago")
+        if not ports.settings.audit_acts:
+            proof.proven(ports, directory, holder, "")
+            raise errors.LeftoverStays(instance=instance, holder=holder)
         item = proof.trash_if_proven(ports, directory, holder, "")
     LOG.info("[instance: %s] a leftover stood in the way of a live migration; it is in the "
              "trash as %s (the guest is on %s)", instance, item.id, holder)

@@ -8,6 +8,7 @@ import tenacity
 from rbd_worker import errors
 from rbd_worker.host import instances, trash
 from rbd_worker.migration.task import Ports, Task
+from rbd_worker.model import Evidence
 
 LOG = logging.getLogger(__name__)
 
@@ -45,7 +46,13 @@ def trash_if_proven(ports: Ports, directory: instances.PinnedDirectory, holder: 
         outside any plan.
     :raises errors.NotProven: with the doubt.
     """
-    evidence = ports.witnesses.ask(directory.instance, holder, asking_for)
-    if not evidence.holds:
-        raise errors.NotProven(instance=directory.instance, reason=evidence.doubt)
-    return ports.trash.take(directory, evidence, asking_for)
+    return ports.trash.take(directory, proven(ports, directory, holder, asking_for), asking_for)
+
+
+def proven(ports: Ports, directory: instances.PinnedDirectory, holder: str,
+           asking_for: str) -> Evidence:
+    """What all witnesses agree on; arguments and error as :func:`trash_if_proven`."""
+    found = ports.witnesses.ask(directory.instance, holder, asking_for)
+    if not found.holds:
+        raise errors.NotProven(instance=directory.instance, reason=found.doubt)
+    return found

@@ -235,6 +235,19 @@ def test_a_leftover_is_out_of_the_way_before_nova_looks(world: World, here: Host
     assert worlds.files_below(there.path / ".rbd-worker/trash" / item.id / "directory") == content
 
 
+def test_with_report_only_a_leftover_in_the_way_is_told_and_stays(make_world: MakeWorld) -> None:
+    world = make_world("nova", audit_acts=False)
+    here, there = world.hosts
+    guest = world.boot(here)
+    content = _leftover(there, guest)
+    world.timeline.pass_time(10)
+    there.cast(conductor.check_destination(world.order(guest, here, there)))
+    world.timeline.pass_time(60)
+    assert there.files(guest) == content and there.trashed() == []
+    (refusal,) = there.alive.journal.refusals()
+    assert f"is a leftover, its guest is on {here.name}" in refusal.reason
+
+
 def test_a_directory_that_was_made_just_now_is_no_leftover(world: World, here: Host,
                                                            there: Host) -> None:
     guest = world.boot(here)
