@@ -8,6 +8,7 @@ list of files is kept beside them for the case that the source cannot tell it
 again.
 """
 
+import dataclasses
 import logging
 import os
 
@@ -29,6 +30,8 @@ __all__ = ["Fetch", "Placed", "Staging"]
 _STAGING = "staging"
 _MANIFEST = "manifest.json"
 _PROMOTED = "promoted.json"
+#: Most files and directories of an area besides what is staged in it.
+_OWN = 8
 
 
 class _Manifest(msgspec.Struct, frozen=True):
@@ -131,6 +134,22 @@ class Staging:
         """
         with syscalls.translated(directory.label), self.opened() as area:
             return placing.Placer(area, directory, known).place(entries)
+
+    def pinned(self) -> walk.PinnedFiles | None:
+        """All that is staged, held by descriptors; None where nothing is.
+
+        :raises errors.UnsafeDirectory, errors.DirectoryChanged: see ``walk.pin_files``.
+        """
+        with (syscalls.translated(self._label),
+              syscalls.held(self._directories.area(_STAGING)) as staging):
+            if syscalls.identity(self.instance, staging) is None:
+                return None
+            with Area(self.instance, staging) as area:
+                if not area.paths():
+                    return None
+                limits = self._directories.limits
+                return walk.PinnedFiles(os.dup(area.top), self._label, dataclasses.replace(
+                    limits, max_files=limits.max_files + _OWN, max_depth=limits.max_depth + 1))
 
     def drop(self) -> None:
         """Nothing of the instance is staged."""

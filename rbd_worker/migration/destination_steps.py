@@ -61,6 +61,20 @@ def ensure_staging_dropped(task: Task) -> None:
     _staging(task).drop()
 
 
+def ensure_staging_saved(task: Task) -> None:
+    """What is staged is in the trash: an operator's word is no proof that the source has it."""
+    files = _staging(task).pinned()
+    if files is None:
+        return
+    with contextlib.closing(files):
+        item = task.ports.trash.save(
+            files, task.migration.instance, "copies of the guest's files that waited here for "
+            "their migration, which an operator resolved", task.migration.key)
+    _staging(task).drop()
+    LOG.warning("%s is resolved by an operator; what was staged for it is in the trash as %s",
+                task.migration, item.id)
+
+
 def ensure_directory_made(task: Task) -> results.Result:
     """The instance directory stands, complete, before QEMU starts (executor libvirt)."""
     if task.is_shared or task.finish is not None:

@@ -7,6 +7,7 @@ from rbd_worker import errors
 from rbd_worker.migration.control import Control
 from rbd_worker.model import GuestState
 from rpcapi import control as contract
+from tests import world as worlds
 from tests.unit.conftest import MakeWorld
 from tests.world import Host, World
 
@@ -44,6 +45,18 @@ def unresolved(world: World, here: Host, there: Host) -> str:
     here.restart()
     world.timeline.pass_time(400)
     assert here.entry(key).outcome == "unresolved"
+    return key
+
+
+def unresolved_at_destination(world: World, here: Host, there: Host) -> str:
+    """The source is gone for good after its files were staged."""
+    key = world.migrate(GUEST, here, there, how="hang", seconds=5).uuid
+    here.kill()
+    for host in world.hosts:
+        host.libvirt.states.clear()
+    there.restart()
+    world.timeline.pass_time(4000)
+    assert there.entry(key).outcome == "unresolved"
     return key
 
 
@@ -158,6 +171,22 @@ def test_an_unresolved_entry_is_closed_and_every_file_stays(world: World, here: 
     world.timeline.pass_time(4000)
     assert {host.name: host.files(GUEST) for host in world.hosts} == files
     assert here.alive.coordinator.tasks() == []
+
+
+def test_what_was_staged_for_it_goes_to_the_trash_where_no_purge_takes_it(
+        world: World, here: Host, there: Host) -> None:
+    world.boot(here, GUEST)
+    content = {here.files(GUEST)["console.log"]}
+    key = unresolved_at_destination(world, here, there)
+    staging = there.path / ".rbd-worker/staging" / GUEST
+    assert content <= set(worlds.files_below(staging).values())
+    control(there).resolve(resolve(key))
+    assert not staging.exists()
+    (item,) = there.trashed()
+    kept = worlds.files_below(there.path / ".rbd-worker/trash" / item.id / "directory")
+    assert content <= set(kept.values())
+    there.alive.coordinator.ports.trash.purge()
+    assert there.trashed() == [item]
 
 
 def test_it_stays_closed_over_a_restart(world: World, here: Host, there: Host) -> None:
