@@ -288,6 +288,78 @@ class CephBindingsMissing(Permanent):
               "--system-site-packages")
 
 
+# -- snapshots -----------------------------------------------------------------
+
+
+class FreezeRefused(Permanent):
+    """No guest agent, or the agent says no."""
+
+    msg = "the file systems of {instance} cannot be frozen: {reason}"
+    remedy = ("Have qemu-guest-agent run in the guest and give it its channel (Nova: image "
+              "property hw_qemu_guest_agent=yes), or take the snapshot without --freeze always")
+
+
+class GuestFrozen(Transient):
+    msg = "the file systems of {instance} are frozen and cannot be thawed yet: {reason}"
+    remedy = ("It is tried again every few seconds; where it stays: virsh domfsthaw {instance} on "
+              "the host that runs it")
+
+
+class SnapshotTooSlow(Transient):
+    """The guest comes first: it was thawed, and what had been taken of the disks was removed."""
+
+    msg = "snapshot {name} of {instance} was given up: {reason}"
+    remedy = "Look at Ceph's health and ask again, or take it without freezing (--freeze never)"
+
+
+class SnapshotExists(Permanent):
+    msg = "{image} has a snapshot {snapshot} already"
+    remedy = "Choose another name, or delete that one first"
+
+
+class SnapshotMissing(Permanent):
+    msg = "no snapshot {name} of {instance} is known here: {reason}"
+    remedy = ("See 'rbd-workerctl snapshot list'; ask the host that has the guest, or the one "
+              "that took it")
+
+
+class SnapshotInUse(Permanent):
+    msg = "snapshot {snapshot} of {image} stays: {reason}"
+    remedy = "Flatten or remove what was cloned of it, or unprotect it, and delete it then"
+
+
+class InstanceBusy(Transient):
+    """The disks of an instance are not touched while it moves, nor twice at a time."""
+
+    msg = "the disks of {instance} are left alone now: {reason}"
+    remedy = "Ask again when that is over"
+
+
+class GuestNotOff(Permanent):
+    """A rollback replaces the disks under whoever has them open."""
+
+    msg = "{instance} cannot be rolled back: {reason}"
+    remedy = ("Shut it off first (openstack server stop {instance}), and close what else has its "
+              "disks")
+
+
+class RollbackIncomplete(Permanent):
+    """Some disks are as they were at the snapshot, others are not."""
+
+    msg = "the rollback of {instance} to {name} did not end: {states}: {reason}"
+    remedy = ("Do not start the guest on such disks. Ask again for the same rollback, or go back "
+              "to what was before it: snapshot {safety}")
+
+
+class CopyInTheWay(Permanent):
+    msg = "{image} is there already"
+    remedy = "Nothing was overwritten; remove or rename it, or choose another pool"
+
+
+class CopyRefused(Permanent):
+    msg = "{image} cannot be copied: {reason}"
+
+
 # -- the peer ----------------------------------------------------------------
 
 

@@ -47,6 +47,7 @@ from rbd_worker.migration import (
 )
 from rbd_worker.model import Executor
 from rbd_worker.preflight import bench, pair, survey
+from rbd_worker.snapshots import desk as snapshots
 from rbd_worker.triggers import (
     broker,
     consumers,
@@ -58,6 +59,7 @@ from rbd_worker.triggers import (
     parcels,
     peer_server,
     preflight_endpoint,
+    snapshot_endpoint,
     tap,
 )
 from rbd_worker.version import VERSION
@@ -112,6 +114,11 @@ class Worker:
         self.audit = audit.Audit(ports)
         testimonies = testimony.Testimonies(
             settings.host, self.hypervisor, self.images, ports.directories, self.journal)
+        shutdown = ports.shutdown
+        self.snapshots = snapshots.Desk(
+            settings.host, self.hypervisor, self.images, self.journal,
+            settings.snapshot_freeze_limit, self.coordinator.tasks_of,
+            lambda: self._janitor.doubt, shutdown)
         self.peer_server = peer_server.PeerServer(
             transport, settings.host,
             peer_server.Endpoint(desk.Desk(self.coordinator), testimonies, self.audit,
@@ -121,8 +128,8 @@ class Worker:
             history_endpoint.HistoryEndpoint(
                 history.History(settings.host, self.journal),
                 trash_pages.TrashPages(settings.host, ports.trash)),
-            self._preflight(rpc_client.Client(transport, settings.rpc_version_cap)))
-        shutdown = ports.shutdown
+            self._preflight(rpc_client.Client(transport, settings.rpc_version_cap)),
+            snapshot_endpoint.SnapshotEndpoint(self.snapshots))
         self._auditor = periodic.Periodic(
             "audit", self._audit_all, settings.audit_interval, shutdown,
             "the audit found out nothing")
@@ -183,6 +190,7 @@ class Worker:
         self.tap.start()
         self._warmer.start()
         self._janitor.start()
+        self.snapshots.keeper.start()
         self._auditor.start()
 
     def wait_ready(self, seconds: float) -> bool:
@@ -224,7 +232,7 @@ class Worker:
 
     def troubles(self) -> list[str]:
         """What keeps this worker from judging or recording at the moment, a sentence each."""
-        found = [self.journal.trouble, self._janitor.doubt]
+        found = [self.journal.trouble, self._janitor.doubt, *self.snapshots.keeper.troubles]
         try:
             with self.coordinator.ports.directories.opened():
                 pass

@@ -83,6 +83,12 @@ class Libvirt:
         self.jobs: set[str] = set()
         #: Guests that were sent and whose move libvirt did not close.
         self.left_open: set[str] = set()
+        #: Guests whose agent answers, those whose file systems it holds, and all it ever held.
+        self.agents: set[str] = set()
+        self.frozen: set[str] = set()
+        self.froze: list[str] = []
+        #: The agent carries out a freeze or a thaw, and its answer is lost.
+        self.agent_is_mute = False
         self.is_down = False
         #: Seconds after which a move that is followed is aborted; 0 for never.
         self.completion_timeout = 0.0
@@ -138,6 +144,32 @@ class Libvirt:
     def instances(self) -> frozenset[str]:
         self._check()
         return frozenset(self.states)
+
+    def description(self, instance: str) -> str | None:
+        if self.state(instance) is GuestState.ABSENT:
+            return None
+        return "<domain><devices/></domain>"
+
+    def freeze(self, instance: str) -> int:
+        self._check()
+        if instance not in self.agents:
+            raise errors.FreezeRefused(instance=instance, reason="no agent")
+        self.frozen.add(instance)
+        self.froze.append(instance)
+        self._check_agent()
+        return 1
+
+    def thaw(self, instance: str) -> bool:
+        if self.is_down or self.agent_is_mute:
+            raise errors.GuestFrozen(instance=instance, reason="no answer")
+        if self.states.get(instance) not in (GuestState.RUNNING, GuestState.PAUSED):
+            return False
+        self.frozen.discard(instance)
+        return True
+
+    def _check_agent(self) -> None:
+        if self.agent_is_mute:
+            raise errors.HypervisorUnavailable(uri="qemu:///system", reason="no answer")
 
     def abort(self, instance: str) -> None:
         self._check()

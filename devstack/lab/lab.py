@@ -6,6 +6,7 @@
 
 import collections.abc
 import dataclasses
+import json
 import pathlib
 import shutil
 import typing as ty
@@ -144,10 +145,19 @@ class Lab:
             for path in ("etc/nova", "etc/rbd-worker", "etc/libvirt/hooks"):
                 _empty(each.host.root / path)
             each.host.nova_instances.mkdir()
-        for image in self.images():
-            self.rbd("rm", "--no-progress", image, check=False)
+        self._remove_images()
         broker.start_all(self.brokers)
         self.broker.reset()
+
+    def _remove_images(self) -> None:
+        """Clones before what they were cloned of, snapshots where there are any."""
+        for attempt in range(3):
+            for image in self.images():
+                if attempt:
+                    for snapshot in json.loads(self.rbd("snap", "ls", "--format", "json", image)):
+                        self.rbd("snap", "unprotect", f"{image}@{snapshot['name']}", check=False)
+                    self.rbd("snap", "purge", "--no-progress", image, check=False)
+                self.rbd("rm", "--no-progress", image, check=False)
 
     def thaw(self) -> None:
         """Let every part go on that was frozen, and :meth:`heal` the network."""

@@ -6,7 +6,7 @@ import datetime
 import logging
 import typing as ty
 
-from cliff import command, lister, show
+from cliff import columns, command, lister, show
 
 from rbd_worker import errors
 from rbd_worker.cli import app as apps
@@ -65,6 +65,13 @@ class Lister(_Ours, lister.Lister):
 
 class ShowOne(_Ours, show.ShowOne):
     pass
+
+
+class Lines(columns.FormattableColumn[list[str]]):
+    """A list: one line each for people, a list for programs."""
+
+    def human_readable(self) -> str:
+        return "\n".join(self._value)
 
 
 def add_host(parser: argparse.ArgumentParser) -> None:

@@ -11,7 +11,6 @@ import typing as ty
 
 import rich.console
 import rich.progress
-from cliff import columns
 
 from rbd_worker import errors
 from rbd_worker.cli import app as apps
@@ -25,13 +24,6 @@ examples:
   rbd-workerctl trash purge --older-than 2d
   rbd-workerctl trash purge --all --yes
 """
-
-
-class _Lines(columns.FormattableColumn[list[str]]):
-    """A list: one line each for people, a list for programs."""
-
-    def human_readable(self) -> str:
-        return "\n".join(self._value)
 
 
 class TrashList(base.Lister):
@@ -79,9 +71,9 @@ class TrashShow(base.ShowOne):
         rows = {"id": item.id, "instance": item.instance, "at": base.when(item.at),
                 "migration": item.migration, "bytes": item.bytes,
                 "proven": f"no: {item.doubt}" if item.doubt else "yes",
-                "facts": _Lines([f"{fact.witness}: {fact.verdict}, {fact.sentence}"
+                "facts": base.Lines([f"{fact.witness}: {fact.verdict}, {fact.sentence}"
                                  for fact in item.facts]),
-                "files": _Lines([f"{stat.filemode(file.mode)} {file.size:>12} {file.path}"
+                "files": base.Lines([f"{stat.filemode(file.mode)} {file.size:>12} {file.path}"
                                  for file in bin_.files(parsed.id)])}
         return tuple(rows), tuple(rows.values())
 

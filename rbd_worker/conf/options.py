@@ -129,6 +129,9 @@ WORKER_OPTS = [
                      "guest: make a missing instance directory, refuse a guest whose Ceph "
                      "secret does not exist here, write the monitor addresses of this host's "
                      "ceph.conf into its RBD disks. Empty: the hook is not answered."),
+    cfg.FloatOpt("snapshot_freeze_limit", default=10.0, min=0.5, max=60.0,
+                 help="Seconds that a guest's file systems are held still at most while its disks "
+                      "are taken; then it is thawed and the snapshot is given up."),
     cfg.StrOpt("os_cloud", default=None,
                help="Cloud of clouds.yaml with which the worker asks nova-api for Nova's record "
                     "of an instance, to explain where it is wrong and to keep a directory that "

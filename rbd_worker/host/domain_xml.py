@@ -30,6 +30,14 @@ def rbd_images(xml: str) -> tuple[RbdImage, ...]:
     return tuple(found)
 
 
+def other_disks(xml: str) -> tuple[str, ...]:
+    """The targets of disks with a medium that is not on RBD, as ``vdb``."""
+    return tuple(
+        target.get("dev", "") for disk in _parsed(xml).findall("./devices/disk")
+        if (source := disk.find("source")) is not None and source.get("protocol") != "rbd"
+        and (target := disk.find("target")) is not None)
+
+
 def host_uuid(capabilities: str) -> str:
     """libvirt's UUID of a host, from its capabilities; empty where it tells none."""
     element = _parsed(capabilities).find("./host/uuid")

@@ -125,6 +125,44 @@ class Hypervisor:
         """
         connection.Connection(uri, seconds).open_another().close()
 
+    # -- the guest's file systems ------------------------------------------------
+
+    def freeze(self, instance: str) -> int:
+        """Have the guest's agent flush and freeze its file systems; how many it froze.
+
+        Whoever calls this has to call :meth:`thaw`, whatever came of it: the
+        agent may carry out later what it did not answer in time.
+
+        :raises errors.FreezeRefused: there is no agent, or it says no.
+        :raises errors.HypervisorUnavailable: no answer in time.
+        """
+        try:
+            return self.connection.ask(
+                lambda libvirtd: int(libvirtd.lookupByUUIDString(instance).fsFreeze()))
+        except libvirt.libvirtError as e:
+            raise errors.FreezeRefused(instance=instance, reason=e) from e
+
+    def thaw(self, instance: str) -> bool:
+        """Have the guest's agent thaw its file systems; harmless if none is frozen.
+
+        :returns: False where this host has no such guest running.
+        :raises errors.GuestFrozen: the agent does not, or libvirt cannot be asked.
+        """
+        def thawed(libvirtd: libvirt.virConnect) -> bool:
+            domain = libvirtd.lookupByUUIDString(instance)
+            if not domain.isActive():
+                return False
+            domain.fsThaw()
+            return True
+        try:
+            return self.connection.ask(thawed)
+        except libvirt.libvirtError as e:
+            if e.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+                return False
+            raise errors.GuestFrozen(instance=instance, reason=e) from e
+        except errors.HypervisorUnavailable as e:
+            raise errors.GuestFrozen(instance=instance, reason=e) from e
+
     # -- moving ----------------------------------------------------------------
 
     def move(self, instance: str, order: MoveOrder,

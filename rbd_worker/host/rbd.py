@@ -10,6 +10,7 @@ The bindings are Debian's ``python3-rados`` and ``python3-rbd``, imported when
 they are needed first: everything else works without them.
 """
 
+import contextlib
 import ipaddress
 import logging
 import math
@@ -62,14 +63,9 @@ class ImageStore:
         :raises errors.CephUnavailable: it cannot be told.
         :raises errors.CephBindingsMissing: rados and rbd cannot be imported.
         """
-        namespace, _, name = image.name.rpartition("/")
-
         def ask(cluster: ty.Any) -> frozenset[str]:
-            _, rbd = _bindings()
-            with cluster.open_ioctx(image.pool) as ioctx:
-                ioctx.set_namespace(namespace)
-                with rbd.Image(ioctx, name, read_only=True) as opened:
-                    return addresses_in(",".join(w["addr"] for w in opened.watchers_list()))
+            with opened(cluster, image) as one:
+                return addresses_in(",".join(w["addr"] for w in one.watchers_list()))
         return self._ask(ask, f"image {image}")
 
     def own_addresses(self) -> frozenset[str]:
@@ -86,35 +82,29 @@ class ImageStore:
         :raises errors.CephForbids: this client may not open it.
         :raises errors.CephUnavailable: it cannot be told, a missing image included.
         """
-        namespace, _, name = image.name.rpartition("/")
-
         def look(cluster: ty.Any) -> Holders:
-            _, rbd = _bindings()
-            with cluster.open_ioctx(image.pool) as ioctx:
-                ioctx.set_namespace(namespace)
-                with rbd.Image(ioctx, name, read_only=True) as opened:
-                    locks = opened.list_lockers() or {"lockers": []}
-                    return Holders(clients_in(w["addr"] for w in opened.watchers_list()),
-                                   clients_in(addr for _, _, addr in locks["lockers"]))
+            with opened(cluster, image) as one:
+                locks = one.list_lockers() or {"lockers": []}
+                return Holders(clients_in(w["addr"] for w in one.watchers_list()),
+                               clients_in(addr for _, _, addr in locks["lockers"]))
         return self.look(look, f"open image {image}")
 
-    def look(self, question: ty.Callable[[ty.Any], T], wish: str) -> T:
+    def look(self, question: ty.Callable[[ty.Any], T], wish: str, pool: str = "") -> T:
         """What ``question`` gives of the connected client (a ``rados.Rados``).
 
         :param wish: what it does, for people: ``read the map of the OSDs``.
+        :param pool: that it is about; by default the one that Nova's disks are in.
         :raises errors.CephForbids: the capabilities of the user do not include it.
         :raises errors.CephUnavailable: it cannot be told.
         """
-        rados, rbd = _bindings()
-        denied = (rados.PermissionError, rados.PermissionDeniedError, rbd.PermissionError)
+        return self._ask(self._allowed(question, wish, pool), wish)
 
-        def asked(cluster: ty.Any) -> T:
-            try:
-                return question(cluster)
-            except denied as e:
-                raise errors.CephForbids(user=self._settings.user, wish=wish,
-                                         pool=self._settings.pool, reason=e) from e
-        return self._ask(asked, wish)
+    def work(self, action: ty.Callable[[ty.Any], T], wish: str, pool: str = "") -> T:
+        """As :meth:`look`, in the caller's thread and for as long as it takes.
+
+        Each single operation of librados still ends after ``timeout`` seconds.
+        """
+        return self._ask(self._allowed(action, wish, pool), wish, lambda call: call())
 
     def close(self) -> None:
         """Let go of the client; later questions are refused."""
@@ -123,8 +113,22 @@ class ImageStore:
 
     # -- inside --------------------------------------------------------------
 
-    def _ask(self, question: ty.Callable[[ty.Any], T], what: str) -> T:
-        rados, rbd = _bindings()
+    def _allowed(self, question: ty.Callable[[ty.Any], T], wish: str,
+                 pool: str) -> ty.Callable[[ty.Any], T]:
+        rados, rbd = bindings()
+        denied = (rados.PermissionError, rados.PermissionDeniedError, rbd.PermissionError)
+
+        def asked(cluster: ty.Any) -> T:
+            try:
+                return question(cluster)
+            except denied as e:
+                raise errors.CephForbids(user=self._settings.user, wish=wish,
+                                         pool=pool or self._settings.pool, reason=e) from e
+        return asked
+
+    def _ask(self, question: ty.Callable[[ty.Any], T], what: str,
+             run: ty.Callable[[ty.Callable[[], T]], T] | None = None) -> T:
+        rados, rbd = bindings()
 
         def asked() -> T:
             cluster = self._ensure()
@@ -136,7 +140,7 @@ class ImageStore:
                 self._forget(cluster)
                 raise
         try:
-            return self._bounded.run(asked)
+            return (run or self._bounded.run)(asked)
         except rbd.ImageNotFound as e:
             raise errors.ImageMissing(what=what, reason=e, conf=self._settings.conf_path,
                                       user=self._settings.user) from e
@@ -145,7 +149,7 @@ class ImageStore:
 
     def _ensure(self) -> ty.Any:
         """The connected client; made by whoever comes first, others wait."""
-        rados, _ = _bindings()
+        rados, _ = bindings()
         with self._lock:
             if self._is_closed:
                 raise self._unavailable("this worker is stopping")
@@ -170,6 +174,18 @@ class ImageStore:
                                       user=self._settings.user)
 
 
+@contextlib.contextmanager
+def opened(cluster: ty.Any, image: RbdImage, snapshot: str | None = None, *,
+           read_only: bool = True) -> ty.Iterator[ty.Any]:
+    """An ``rbd.Image``, in its pool and namespace; read-only it adds no watcher."""
+    _, rbd = bindings()
+    namespace, _, name = image.name.rpartition("/")
+    with cluster.open_ioctx(image.pool) as ioctx:
+        ioctx.set_namespace(namespace)
+        with rbd.Image(ioctx, name, snapshot=snapshot, read_only=read_only) as one:
+            yield one
+
+
 def log_in(settings: conf.CephSettings, seconds: float, key: str = "") -> str:
     """Log in anew, and tell the fsid of the cluster; the client is gone afterwards.
 
@@ -178,7 +194,7 @@ def log_in(settings: conf.CephSettings, seconds: float, key: str = "") -> str:
     :raises errors.CephLoginRefused: the cluster knows the user under another key, or not at all.
     :raises errors.CephUnavailable: no keyring, no ceph.conf or no monitor.
     """
-    rados, _ = _bindings()
+    rados, _ = bindings()
     cluster = None
     try:
         cluster = rados.Rados(conffile=settings.conf_path, name=f"client.{settings.user}",
@@ -225,7 +241,11 @@ def addresses_in(text: str) -> frozenset[str]:
                      for match in _ADDRESS.finditer(text))
 
 
-def _bindings() -> tuple[ty.Any, ty.Any]:
+def bindings() -> tuple[ty.Any, ty.Any]:
+    """The modules ``rados`` and ``rbd``.
+
+    :raises errors.CephBindingsMissing: they cannot be imported.
+    """
     try:
         import rados
         import rbd

@@ -6,8 +6,9 @@ FULL``: when a method returns, its record survives a power loss.  An *entry*
 is one migration in one role; its *records* say, in order, which step was
 about to be done (``doing``), was done (``done``), was about to be undone
 (``undoing``) or was undone (``undone``).  The last record of a step is its
-state.  *Messages* remembers the ids of heard casts so that a repeated one is
-not acted upon twice; *refusals* holds what was bad input, for the operator.
+state.  *Work* is what else has to survive, one row each.  *Messages* remembers
+the ids of heard casts so that a repeated one is not acted upon twice;
+*refusals* holds what was bad input, for the operator.
 
 One process owns the file (an exclusive lock beside it); the operator's
 command opens it read-only.  No message body, token or key is ever stored.
@@ -25,10 +26,10 @@ import typing as ty
 
 from rbd_worker import errors
 from rbd_worker.migration import journal_file, journal_rows
-from rbd_worker.migration.journal_rows import Entry, Record, Refusal, StepState
+from rbd_worker.migration.journal_rows import Entry, Record, Refusal, StepState, Work
 from rbd_worker.model import Migration, Outcome, Phase, Role
 
-__all__ = ["Entry", "Journal", "JournalReader", "Record", "Refusal", "StepState"]
+__all__ = ["Entry", "Journal", "JournalReader", "Record", "Refusal", "StepState", "Work"]
 
 LOG = logging.getLogger(__name__)
 
@@ -95,6 +96,15 @@ class JournalReader:
         return [Refusal(*row) for row in self._read(
             "SELECT at, origin, reason FROM refusal ORDER BY id DESC LIMIT ?", limit)]
 
+    def works(self, kind: str) -> list[Work]:
+        """All rows of one kind of work beside migrations, oldest first."""
+        if not self._has_table("work"):
+            return []
+        rows = self._read("SELECT id, kind, instance, state, at, data FROM work WHERE kind=?"
+                          " ORDER BY at, id", kind)
+        with self._decoding():
+            return [journal_rows.work(*row) for row in rows]
+
     def has_heard(self, unique_id: str) -> bool:
         return bool(self._read("SELECT 1 FROM message WHERE unique_id=?", unique_id))
 
@@ -117,10 +127,14 @@ class JournalReader:
             return [journal_rows.entry(*row) for row in rows]
 
     def _about(self, name: str) -> str:
-        if not self._read("SELECT 1 FROM sqlite_master WHERE name='about'"):
-            return ""  # written by an earlier version
+        if not self._has_table("about"):
+            return ""
         rows = self._read("SELECT value FROM about WHERE name=?", name)
         return str(rows[0][0]) if rows else ""
+
+    def _has_table(self, name: str) -> bool:
+        """False in a file that only earlier versions have written to."""
+        return bool(self._read("SELECT 1 FROM sqlite_master WHERE name=?", name))
 
     def _read(self, sql: str, *values: ty.Any) -> list[tuple[ty.Any, ...]]:
         with self._lock, journal_file.translated(self.path):
@@ -224,6 +238,18 @@ class Journal(JournalReader):
     def keep_path_id(self, path_id: str) -> None:
         """Remember which instances_path is this host's."""
         self._keep("path", path_id)
+
+    def keep_work(self, work: Work) -> None:
+        """Write one row of work, or rewrite it."""
+        with self._transaction() as db:
+            db.execute("INSERT OR REPLACE INTO work VALUES (?,?,?,?,?,?)",
+                       (work.id, work.kind, work.instance, work.state, work.at,
+                        json.dumps(work.data)))
+
+    def forget_work(self, id_: str) -> None:
+        """Drop one row of work; harmless where there is none."""
+        with self._transaction() as db:
+            db.execute("DELETE FROM work WHERE id=?", (id_,))
 
     def prune(self) -> None:
         """Forget old messages and closed entries; open ones never.

@@ -37,8 +37,13 @@ CREATE TABLE message (unique_id TEXT PRIMARY KEY, at REAL NOT NULL) STRICT;
 CREATE TABLE refusal (
     id INTEGER PRIMARY KEY, at REAL NOT NULL, origin TEXT NOT NULL, reason TEXT NOT NULL) STRICT;
 """
-#: Whose journal it is.  Added where it is missing: earlier workers do not mind it.
-_ABOUT = "CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT"
+#: Whose journal it is, and work beside migrations.  Added where they are missing: earlier
+#: workers do not mind them, so that the layout stays the same.
+_ADDED = (
+    "CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT",
+    "CREATE TABLE IF NOT EXISTS work (id TEXT PRIMARY KEY, kind TEXT NOT NULL,"
+    " instance TEXT NOT NULL, state TEXT NOT NULL, at REAL NOT NULL, data TEXT NOT NULL) STRICT",
+)
 #: All of a damaged file that must be readable for it to count as a journal.
 _NEEDED = {"entry", "record", "message", "refusal"}
 
@@ -89,7 +94,8 @@ def opened(path: pathlib.Path) -> sqlite3.Connection:
         db.execute("PRAGMA synchronous=FULL")
         db.execute("PRAGMA cache_size=-512")
         db.execute("PRAGMA journal_size_limit=4194304")
-        db.execute(_ABOUT)
+        for table in _ADDED:
+            db.execute(table)
     except BaseException:
         db.close()
         raise

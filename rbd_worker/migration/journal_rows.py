@@ -58,6 +58,27 @@ class Refusal:
     reason: str
 
 
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """Something beside migrations that must survive the worker: one row, rewritten as it goes on.
+
+    :ivar kind: who knows what ``state`` and ``data`` mean.
+    :ivar at: when it was begun, seconds since the epoch.
+    """
+
+    id: str
+    kind: str
+    instance: str
+    state: str
+    at: float
+    data: dict[str, ty.Any]
+
+
+def work(id_: str, kind: str, instance: str, state: str, at: float, data: str) -> Work:
+    """:raises ValueError, errors.BadInput: a value that was never written."""
+    return Work(id_, kind, model.canonical_uuid(instance), state, at, _object(data))
+
+
 def entry(key: str, instance: str, role: str, source: str, destination: str, executor: str,
           request_id: str, number: int | None, opened: float, phase: str, outcome: str,
           reason: str, closed: float | None) -> Entry:
@@ -71,7 +92,11 @@ def entry(key: str, instance: str, role: str, source: str, destination: str, exe
 
 def record(at: float, step: str, state: str, data: str) -> Record:
     """:raises ValueError: a value that was never written."""
+    return Record(at, step, StepState(state), _object(data))
+
+
+def _object(data: str) -> dict[str, ty.Any]:
     value = json.loads(data)
     if not isinstance(value, dict):
         raise ValueError("no JSON object")
-    return Record(at, step, StepState(state), value)
+    return value

@@ -199,6 +199,15 @@ class Hypervisor:
         self._ask()
         return frozenset(self._libvirt.states)
 
+    def freeze(self, instance: str) -> int:
+        """No guest of this world has an agent."""
+        self._ask()
+        raise errors.FreezeRefused(instance=instance, reason="no agent")
+
+    def thaw(self, instance: str) -> bool:
+        self._ask()
+        return self._libvirt.states.get(instance) is GuestState.RUNNING
+
     def abort(self, instance: str) -> None:
         self._ask()
         self._libvirt.orders.append(("abort", instance))
