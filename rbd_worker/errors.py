@@ -335,20 +335,20 @@ class InstanceBusy(Transient):
     remedy = "Ask again when that is over"
 
 
-class GuestNotOff(Permanent):
-    """A rollback replaces the disks under whoever has them open."""
+class RollbackRefused(Permanent):
+    """Nothing was changed: a rollback replaces the disks under whoever has them open."""
 
     msg = "{instance} cannot be rolled back: {reason}"
-    remedy = ("Shut it off first (openstack server stop {instance}), and close what else has its "
-              "disks")
+    remedy = ("Have it shut off (openstack server stop {instance}) with no client of Ceph on its "
+              "disks, and all of its snapshot's disks attached")
 
 
 class RollbackIncomplete(Permanent):
     """Some disks are as they were at the snapshot, others are not."""
 
-    msg = "the rollback of {instance} to {name} did not end: {states}: {reason}"
-    remedy = ("Do not start the guest on such disks. Ask again for the same rollback, or go back "
-              "to what was before it: snapshot {safety}")
+    msg = "the rollback of {instance} to {name} did not end ({reason}): {states}"
+    remedy = ("Do not start the guest on such disks. Ask again for the same rollback, or roll "
+              "back to snapshot {safety}, which was taken before it")
 
 
 class CopyInTheWay(Permanent):
@@ -357,7 +357,12 @@ class CopyInTheWay(Permanent):
 
 
 class CopyRefused(Permanent):
-    msg = "{image} cannot be copied: {reason}"
+    msg = "snapshot {name} of {instance} cannot be copied: {reason}"
+
+
+class JobUnknown(Permanent):
+    msg = "{host} knows no rollback or copy {job}"
+    remedy = "It is remembered for a week, by the host that did it"
 
 
 # -- the peer ----------------------------------------------------------------
@@ -366,6 +371,13 @@ class CopyRefused(Permanent):
 class PeerUnreachable(Transient):
     msg = "the worker on {host} does not answer: {reason}"
     remedy = "Check that rbd-worker runs on {host} and reaches the same RabbitMQ"
+
+
+class PeerIsBusy(PeerUnreachable):
+    """It answers, and cannot do now what it is asked for."""
+
+    msg = "the worker on {host} cannot do that now: {reason}"
+    remedy = ""
 
 
 class PeerSaysNo(Permanent):

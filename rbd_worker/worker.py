@@ -116,8 +116,7 @@ class Worker:
             settings.host, self.hypervisor, self.images, ports.directories, self.journal)
         shutdown = ports.shutdown
         self.snapshots = snapshots.Desk(
-            settings.host, self.hypervisor, self.images, self.journal,
-            settings.snapshot_freeze_limit, self.coordinator.tasks_of,
+            settings, self.hypervisor, self.images, self.journal, self.coordinator.tasks_of,
             lambda: self._janitor.doubt, shutdown)
         self.peer_server = peer_server.PeerServer(
             transport, settings.host,
@@ -190,7 +189,7 @@ class Worker:
         self.tap.start()
         self._warmer.start()
         self._janitor.start()
-        self.snapshots.keeper.start()
+        self.snapshots.start()
         self._auditor.start()
 
     def wait_ready(self, seconds: float) -> bool:

@@ -3,7 +3,9 @@
 
 Asked of the host whose libvirt has the instance.  ``snapshot_list``,
 ``snapshot_show`` and ``snapshot_delete`` are answered as well by the host that
-took a snapshot, wherever the guest is by now.
+took a snapshot, wherever the guest is by now.  A rollback and a copy take
+long: they are answered with a job that has begun, which ``snapshot_job`` tells
+more of until it has ended.
 """
 
 import typing as ty
@@ -11,12 +13,14 @@ import typing as ty
 import msgspec
 
 from rpcapi import client as clients
-from rpcapi.fields import Explanation, HostName, InstanceUUID, Payload, Size, Text
+from rpcapi.fields import Explanation, HostName, InstanceUUID, MigrationKey, Payload, Size, Text
 
 #: Seconds for what only looks, and for what changes Ceph; the caller gets heartbeats meanwhile.
 LOOK_SECONDS, ACT_SECONDS = 30, 120
 #: Most disks of an instance, and most snapshots of one answer.
 MAX_DISKS, MAX_SNAPSHOTS = 64, 1000
+#: Most rollbacks and copies that are told with a snapshot, the newest.
+MAX_JOBS = 16
 
 #: An operator's name for a snapshot; it becomes part of names in Ceph.
 SnapshotName = ty.Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")]
@@ -48,12 +52,39 @@ class Disk(Payload, frozen=True, kw_only=True):
     children: ty.Annotated[tuple[Text, ...], msgspec.Meta(max_length=256)] = ()
 
 
+class JobDisk(Payload, frozen=True, kw_only=True):
+    """:ivar target: what it is copied to; empty for a rollback."""
+
+    image: Text
+    target: Text = ""
+    state: ty.Literal["todo", "doing", "done", "back"]
+    share: ty.Annotated[float, msgspec.Meta(ge=0, le=1)] = 0
+
+
+class Job(Payload, frozen=True, kw_only=True):
+    """A rollback or a copy, as it stands.
+
+    :ivar reason: why it failed, or what it waits for.
+    :ivar safety: of a rollback, the snapshot that was taken before it.
+    """
+
+    id: MigrationKey
+    kind: ty.Literal["rollback", "copy"]
+    instance: InstanceUUID
+    name: SnapshotName
+    state: ty.Literal["doing", "done", "failed"]
+    reason: Explanation = ""
+    safety: Text = ""
+    disks: ty.Annotated[tuple[JobDisk, ...], msgspec.Meta(max_length=MAX_DISKS)] = ()
+
+
 class Snapshot(Payload, frozen=True, kw_only=True):
     """All disks of an instance at one point.
 
     :ivar host, by: where it was taken, and who asked for it.
     :ivar at, expires: seconds since the epoch; ``expires`` is 0 for never.
     :ivar state: ``incomplete`` where it lacks disks; ``making`` and ``removing`` in between.
+    :ivar jobs: rollbacks to it and copies of it on the host that answers.
     """
 
     name: SnapshotName
@@ -66,6 +97,7 @@ class Snapshot(Payload, frozen=True, kw_only=True):
     how: How = ""
     state: ty.Literal["made", "making", "removing", "incomplete"]
     disks: ty.Annotated[tuple[Disk, ...], msgspec.Meta(max_length=MAX_DISKS)] = ()
+    jobs: ty.Annotated[tuple[Job, ...], msgspec.Meta(max_length=MAX_JOBS)] = ()
 
 
 class CreateRequest(Payload, frozen=True, kw_only=True):
@@ -103,6 +135,27 @@ class NameRequest(Payload, frozen=True, kw_only=True):
     name: SnapshotName
 
 
+class RollbackRequest(Payload, frozen=True, kw_only=True):
+    """Have all disks as they were; only for a guest that is off."""
+
+    instance: InstanceUUID
+    name: SnapshotName
+    by: Text = ""
+
+
+class CopyRequest(Payload, frozen=True, kw_only=True):
+    """Have an image of each disk in another pool that depends on nothing."""
+
+    instance: InstanceUUID
+    name: SnapshotName
+    pool: PoolName
+    by: Text = ""
+
+
+class JobRequest(Payload, frozen=True, kw_only=True):
+    job: MigrationKey
+
+
 class DeleteReply(Payload, frozen=True, kw_only=True):
     """:ivar done: what was done, as a sentence."""
 
@@ -127,3 +180,18 @@ def show(client: clients.Client, host: str, request: NameRequest) -> Snapshot:
 def delete(client: clients.Client, host: str, request: NameRequest) -> DeleteReply:
     """Have ``host`` remove a snapshot from all disks."""
     return client.call(host, "snapshot_delete", DeleteReply, ACT_SECONDS, request, "1.1")
+
+
+def rollback(client: clients.Client, host: str, request: RollbackRequest) -> Job:
+    """Have ``host`` begin to roll all disks of a guest back."""
+    return client.call(host, "snapshot_rollback", Job, ACT_SECONDS, request, "1.1")
+
+
+def copy(client: clients.Client, host: str, request: CopyRequest) -> Job:
+    """Have ``host`` begin to copy a snapshot, or tell of the copy that it has begun."""
+    return client.call(host, "snapshot_copy", Job, ACT_SECONDS, request, "1.1")
+
+
+def job(client: clients.Client, host: str, job: str) -> Job:
+    """How far ``host`` is with a rollback or a copy."""
+    return client.call(host, "snapshot_job", Job, LOOK_SECONDS, JobRequest(job=job), "1.1")

@@ -3,9 +3,10 @@
 
 import argparse
 import getpass
+import re
 import typing as ty
 
-from rbd_worker import model
+from rbd_worker import errors, model
 from rbd_worker.cli import base, times
 from rbd_worker.host import peers
 from rbd_worker.snapshots.sets import check_name
@@ -31,7 +32,7 @@ class SnapshotCreate(base.ShowOne):
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = _with_examples(super().get_parser(prog_name), _CREATE_EXAMPLES)
-        _add_names(parser)
+        add_names(parser)
         parser.add_argument("--expires", metavar="TIME", type=times.seconds, default=0,
                             help="remove it by itself after so long: 12h, 7d, 4w (default: never)")
         parser.add_argument("--note", default="", help="kept with it")
@@ -83,7 +84,7 @@ class SnapshotShow(base.ShowOne):
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
-        _add_names(parser)
+        add_names(parser)
         base.add_host(parser)
         return parser
 
@@ -99,7 +100,7 @@ class SnapshotDelete(base.Command):
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
-        _add_names(parser)
+        add_names(parser)
         parser.add_argument("--yes", action="store_true", help="do not ask")
         base.add_host(parser)
         return parser
@@ -119,6 +120,14 @@ def name_request(parsed: argparse.Namespace) -> contract.NameRequest:
                                 name=check_name(parsed.name))
 
 
+def check_pool(name: str) -> str:
+    """:raises errors.BadInput: no pool can be called so."""
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,128}", name):
+        raise errors.BadInput(what=f"pool {name[:80]!r}",
+                              reason="it has to be of letters, digits, '.', '_' and '-'")
+    return name
+
+
 def operator() -> str:
     """Who asks, as far as this host knows."""
     try:
@@ -132,7 +141,8 @@ def shown(snapshot: contract.Snapshot) -> tuple[tuple[str, ...], tuple[ty.Any, .
             "taken": base.when(snapshot.at), "by": snapshot.by, "on": snapshot.host,
             "note": snapshot.note, "state": snapshot.state, "how": snapshot.how,
             "expires": base.when(snapshot.expires or None),
-            "disks": base.Lines([_disk(disk) for disk in snapshot.disks])}
+            "disks": base.Lines([_disk(disk) for disk in snapshot.disks]),
+            "jobs": base.Lines([_job(job) for job in snapshot.jobs])}
     return tuple(rows), tuple(rows.values())
 
 
@@ -146,7 +156,15 @@ def _disk(disk: contract.Disk) -> str:
     return f"{name} {', '.join(words)}"
 
 
-def _add_names(parser: argparse.ArgumentParser) -> None:
+def _job(job: contract.Job) -> str:
+    share = sum(disk.share for disk in job.disks) / max(1, len(job.disks))
+    words = [f"{job.kind} {job.id}: {job.state}"]
+    words += [f"{share:.0%}"] if job.state == "doing" else []
+    words += [job.reason] if job.reason else []
+    return ", ".join(words)
+
+
+def add_names(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("instance", metavar="INSTANCE", help="its UUID")
     parser.add_argument("name", metavar="NAME", help="of the snapshot: letters, digits, '.', '_' "
                                                      "and '-', at most 64")

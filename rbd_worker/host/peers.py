@@ -153,7 +153,7 @@ def translated(host: str) -> ty.Iterator[None]:
     except peer_errors.PeerRefused as e:
         raise errors.PeerSaysNo(host=host, reason=e) from e
     except peer_errors.PeerBusy as e:
-        raise errors.PeerUnreachable(host=host, reason=e) from e
+        raise errors.PeerIsBusy(host=host, reason=e) from e
     except peer_errors.PeerUndecided as e:
         raise errors.PeerUndecided(host=host, reason=e) from e
     except fields.BadPayload as e:

@@ -18,7 +18,7 @@ from rbd_worker.model import RbdImage
 
 #: Before an operator's name for a snapshot, so that nobody else's is ever touched.
 PREFIX = "rbd-worker."
-_NOTE = "rbd-worker.snapshot."
+NOTE = "rbd-worker.snapshot."
 
 
 class Found(ty.NamedTuple):
@@ -69,7 +69,7 @@ class Snapshots:
                 notes = dict(one.metadata_list())
                 return tuple(
                     Found(name, snap["id"], snap["size"], _seconds(one, snap["id"]),
-                          notes.get(_NOTE + name, ""))
+                          notes.get(NOTE + name, ""))
                     for snap in sorted(one.list_snaps(), key=lambda snap: int(snap["id"]))
                     if snap["namespace"] == librbd.RBD_SNAP_NAMESPACE_TYPE_USER
                     and (name := snap["name"].removeprefix(PREFIX)) != snap["name"])
@@ -83,15 +83,15 @@ class Snapshots:
         """The notes on an image by name of snapshot, of such that are not there as well."""
         def look(cluster: ty.Any) -> dict[str, str]:
             with rbd.opened(cluster, image) as one:
-                return {key.removeprefix(_NOTE): value for key, value in one.metadata_list()
-                        if key.startswith(_NOTE)}
+                return {key.removeprefix(NOTE): value for key, value in one.metadata_list()
+                        if key.startswith(NOTE)}
         return self._store.look(look, f"read the metadata of {image}", image.pool)
 
     def write_note(self, image: RbdImage, name: str, note: str) -> None:
         """Say on the image whose snapshot ``name`` is, before it is taken or after."""
         def write(cluster: ty.Any) -> None:
             with rbd.opened(cluster, image, read_only=False) as one:
-                one.metadata_set(_NOTE + name, note)
+                one.metadata_set(NOTE + name, note)
         self._store.look(write, f"write metadata of {image}", image.pool)
 
     def erase_note(self, image: RbdImage, name: str) -> None:
@@ -101,7 +101,7 @@ class Snapshots:
 
         def erase(cluster: ty.Any) -> None:
             with rbd.opened(cluster, image, read_only=False) as one:
-                one.metadata_remove(_NOTE + name)
+                one.metadata_remove(NOTE + name)
         self._store.look(erase, f"write metadata of {image}", image.pool)
 
     def take(self, image: RbdImage, name: str) -> None:
@@ -117,6 +117,20 @@ class Snapshots:
                 except librbd.ImageExists as e:
                     raise errors.SnapshotExists(image=image, snapshot=PREFIX + name) from e
         self._store.look(take, f"take a snapshot of {image}", image.pool)
+
+    def roll_back(self, image: RbdImage, name: str) -> None:
+        """Have the image as it was, its size included; takes as long as it takes.
+
+        Whoever has the image open would see its content change: nobody may.
+        """
+        def roll_back(cluster: ty.Any) -> None:
+            with rbd.opened(cluster, image, read_only=False) as one:
+                one.rollback_to_snap(PREFIX + name)
+        self._store.work(roll_back, f"roll {image} back", image.pool)
+
+    def watchers(self, image: RbdImage) -> frozenset[str]:
+        """The IP addresses of whoever has the image open."""
+        return self._store.watchers(image)
 
     def ties(self, image: RbdImage, name: str) -> Ties:
         """What depends on a snapshot; nothing where there is no such snapshot."""

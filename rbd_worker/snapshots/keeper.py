@@ -13,6 +13,7 @@ import typing as ty
 
 from rbd_worker import errors, periodic
 from rbd_worker.snapshots.freezer import Freezer
+from rbd_worker.snapshots.jobs import Jobs
 from rbd_worker.snapshots.ledger import Ledger, Row, State
 from rbd_worker.snapshots.quiet import Quiet
 from rbd_worker.snapshots.removing import Remover
@@ -20,9 +21,9 @@ from rbd_worker.snapshots.removing import Remover
 LOG = logging.getLogger(__name__)
 
 #: Seconds between two looks at guests to be thawed, and between two rounds.
-THAW_SECONDS, ROUND_SECONDS = 3, 60
+THAW_SECONDS, ROUND_SECONDS = 3, 10
 #: Rounds from one look for snapshots that somebody else has removed to the next.
-_ROUNDS_PER_LOOK = 60
+ROUNDS_PER_LOOK = 360
 #: Seconds after which nothing of a snapshot can appear any more that was given up.
 LATE_SECONDS = 120
 
@@ -35,12 +36,13 @@ class Keeper:
     """
 
     def __init__(self, ledger: Ledger, freezer: Freezer, remover: Remover, quiet: Quiet,
-                 doubt: ty.Callable[[], str], shutdown: threading.Event) -> None:
+                 jobs: Jobs, doubt: ty.Callable[[], str], shutdown: threading.Event) -> None:
         self.troubles: list[str] = []
         self._ledger = ledger
         self._freezer = freezer
         self._remover = remover
         self._quiet = quiet
+        self._jobs = jobs
         self._doubt = doubt
         #: Snapshots of which it was said why they stay.
         self._told: set[str] = set()
@@ -74,6 +76,8 @@ class Keeper:
             except errors.Error as e:
                 self._tell_once(row, e)
         self._told &= {row.set.id for row in rows}
+        if not self._doubt():
+            self._jobs.forget_old()
 
     # -- inside --------------------------------------------------------------
 
@@ -104,7 +108,7 @@ class Keeper:
 
     def _is_gone(self, row: Row) -> bool:
         """Removed where the guest is by now, or with its disks; only the journal has it still."""
-        if self._round % _ROUNDS_PER_LOOK:
+        if self._round % ROUNDS_PER_LOOK:
             return False
         return not any(self._remover.is_on(row.set, image) for image in row.set.images)
 

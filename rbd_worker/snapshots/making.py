@@ -62,16 +62,20 @@ class Maker:
             soon.
         """
         with self.quiet.alone(request.instance):
-            self._state(request.instance)
-            one = self._planned(request)
-            self._check_free(one)
-            self.ledger.write(State.MAKING, one)
-            try:
-                made, point = self._taken(one, request.freeze)
-                self.ledger.write(State.MADE, made)
-            except errors.Error as e:
-                self._undo(one, e)
-                raise
+            return self.take(request)
+
+    def take(self, request: contract.CreateRequest) -> tuple[SnapshotSet, tuple[str, ...]]:
+        """As :meth:`create`, for who has the instance for itself already."""
+        self._state(request.instance)
+        one = self._planned(request)
+        self._check_free(one)
+        self.ledger.write(State.MAKING, one)
+        try:
+            made, point = self._taken(one, request.freeze)
+            self.ledger.write(State.MADE, made)
+        except errors.Error as e:
+            self._undo(one, e)
+            raise
         LOG.info("%s was taken of %d disk(s), %s", made, len(made.images), made.how)
         return made, (*self._left_out(one.instance), *point.warnings)
 

@@ -10,6 +10,7 @@ import logging
 from rbd_worker import errors
 from rbd_worker.host.rbd_snapshots import PREFIX, Snapshots
 from rbd_worker.model import RbdImage
+from rbd_worker.snapshots.jobs import Jobs
 from rbd_worker.snapshots.ledger import Ledger, State
 from rbd_worker.snapshots.sets import SnapshotSet
 
@@ -19,16 +20,21 @@ LOG = logging.getLogger(__name__)
 class Remover:
     """Safe to repeat; its callers see to it that one thread has the instance."""
 
-    def __init__(self, snapshots: Snapshots, ledger: Ledger) -> None:
+    def __init__(self, snapshots: Snapshots, ledger: Ledger, jobs: Jobs) -> None:
         self._snapshots = snapshots
         self._ledger = ledger
+        self._jobs = jobs
 
     def remove(self, one: SnapshotSet) -> None:
         """No disk has it any more, nor does the journal.
 
         :raises errors.SnapshotInUse: nothing was removed: it is protected or was cloned.
+        :raises errors.InstanceBusy: nothing was removed: it is being copied or rolled back to.
         :raises errors.Error: some disks may have lost it; the rest follows later.
         """
+        need = self._jobs.need(one)
+        if need:
+            raise errors.InstanceBusy(instance=one.instance, reason=f"{need} is under way")
         owned = [image for image in one.images if self.is_on(one, image)]
         for image in owned:
             self._check_free(image, one.name)

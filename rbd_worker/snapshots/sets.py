@@ -76,12 +76,13 @@ class SnapshotSet:
             return None
 
     def told(self, state: ty.Literal["made", "making", "removing", "incomplete"],
-             disks: ty.Iterable[contract.Disk]) -> contract.Snapshot:
+             disks: ty.Iterable[contract.Disk],
+             jobs: ty.Iterable[contract.Job] = ()) -> contract.Snapshot:
         """As it travels."""
         return contract.Snapshot(
             name=self.name, instance=self.instance, host=self.host, by=line(self.by),
             note=line(self.note), at=self.at, expires=self.expires, how=self.how, state=state,
-            disks=tuple(disks))
+            disks=tuple(disks), jobs=tuple(jobs))
 
 
 def is_name(name: str) -> bool:

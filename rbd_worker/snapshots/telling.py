@@ -8,6 +8,7 @@ from rbd_worker import errors
 from rbd_worker.host.hypervisor import Hypervisor
 from rbd_worker.host.rbd_snapshots import PREFIX, Found, Snapshots
 from rbd_worker.model import GuestState, RbdImage
+from rbd_worker.snapshots.jobs import Jobs
 from rbd_worker.snapshots.ledger import Ledger
 from rbd_worker.snapshots.sets import SnapshotSet, is_name
 from rpcapi import snapshots as contract
@@ -24,6 +25,7 @@ class Teller:
     hypervisor: Hypervisor
     snapshots: Snapshots
     ledger: Ledger
+    jobs: Jobs
 
     def listed(self, instance: str | None) -> contract.ListReply:
         """Of an instance whose guest is here all that its disks have; else what the journal has.
@@ -67,7 +69,8 @@ class Teller:
         row = self.ledger.row(one.instance, one.name)
         state: ty.Any = "made" if row is None else row.state.value
         is_whole = all(disk.id for disk in disks) and one.id
-        return one.told(state if is_whole or state != "made" else "incomplete", disks)
+        return one.told(state if is_whole or state != "made" else "incomplete", disks,
+                        self.jobs.of(one)[-contract.MAX_JOBS:])
 
     # -- inside --------------------------------------------------------------
 

@@ -33,3 +33,15 @@ class SnapshotEndpoint:
     @expected
     def snapshot_delete(self, _context: ty.Any, request: object) -> dict[str, ty.Any]:
         return answer(contract.NameRequest, request, self._desk.delete)
+
+    @expected
+    def snapshot_rollback(self, _context: ty.Any, request: object) -> dict[str, ty.Any]:
+        return answer(contract.RollbackRequest, request, self._desk.rollback)
+
+    @expected
+    def snapshot_copy(self, _context: ty.Any, request: object) -> dict[str, ty.Any]:
+        return answer(contract.CopyRequest, request, self._desk.copy)
+
+    @expected
+    def snapshot_job(self, _context: ty.Any, request: object) -> dict[str, ty.Any]:
+        return answer(contract.JobRequest, request, self._desk.job)

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Guests with several RBD disks, and what is on these disks byte by byte."""
 
+import contextlib
 import json
 import os
 import pathlib
 import subprocess
+import threading
 import typing as ty
 
 from devstack import lab as labs
@@ -25,10 +27,10 @@ _DISK = """\
 SIZE = 4 << 20
 
 
-def control(host: labs.Host, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
+def control(host: labs.Host, *words: str) -> subprocess.CompletedProcess[str]:
     """Run ``rbd-workerctl`` on a host."""
     return host.run([lab_worker.program("rbd-workerctl"), *lab_worker.CONFIG_FILES, *words],
-                    check=False, env=env or None)
+                    check=False, timeout=300)
 
 
 def done(host: labs.Host, *words: str) -> str:
@@ -55,7 +57,7 @@ class Disks:
 
     def write(self, image: str, data: bytes, offset: int = 0) -> None:
         def write(cluster: ty.Any) -> None:
-            with rbd.opened(cluster, _image(image), read_only=False) as one:
+            with rbd.opened(cluster, image_of(image), read_only=False) as one:
                 one.write(data, offset)
                 one.flush()
         self.store.work(write, "write")
@@ -68,25 +70,60 @@ class Disks:
 
     def read(self, image: str, snapshot: str | None = None) -> bytes:
         def read(cluster: ty.Any) -> bytes:
-            with rbd.opened(cluster, _image(image), snapshot) as one:
+            with rbd.opened(cluster, image_of(image), snapshot) as one:
                 data: bytes = one.read(0, one.size())
                 return data
         return self.store.work(read, "read")
 
+    @contextlib.contextmanager
+    def opened(self, image: str) -> ty.Iterator[None]:
+        """It is open for writing, as a guest's QEMU has it."""
+        ready, over = threading.Event(), threading.Event()
+
+        def hold(cluster: ty.Any) -> None:
+            with rbd.opened(cluster, image_of(image), read_only=False):
+                ready.set()
+                over.wait(300)
+        thread = threading.Thread(target=self.store.work, args=(hold, "open"))
+        thread.start()
+        try:
+            assert ready.wait(60)
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+    def begin_flatten(self, image: str) -> None:
+        """Leave a clone as a flatten does that is killed before it has copied an object."""
+        def begin(cluster: ty.Any) -> None:
+            with rbd.opened(cluster, image_of(image), read_only=False) as one:
+                one.write(b"x", 0)  # an object map, if there were one, says that it is there
+                prefix = one.block_name_prefix()
+            with cluster.open_ioctx(image_of(image).pool) as ioctx:
+                ioctx.remove_object(f"{prefix}.{0:016x}")
+        self.store.work(begin, "begin")
+
+    def features(self, image: str) -> int:
+        def look(cluster: ty.Any) -> int:
+            with rbd.opened(cluster, image_of(image)) as one:
+                assert one.flags() == 0  # an object map, if there is one, is valid
+                return int(one.features())
+        return self.store.work(look, "look")
+
     def snapshots(self, image: str) -> list[str]:
         def names(cluster: ty.Any) -> list[str]:
-            with rbd.opened(cluster, _image(image)) as one:
+            with rbd.opened(cluster, image_of(image)) as one:
                 return [snap["name"] for snap in one.list_snaps()]
         return self.store.work(names, "list")
 
     def metadata(self, image: str) -> dict[str, str]:
         def look(cluster: ty.Any) -> dict[str, str]:
-            with rbd.opened(cluster, _image(image)) as one:
+            with rbd.opened(cluster, image_of(image)) as one:
                 return dict(one.metadata_list())
         return self.store.work(look, "list")
 
 
-def _image(name: str) -> RbdImage:
+def image_of(name: str) -> RbdImage:
     pool, _, rest = name.partition("/")
     return RbdImage(pool, rest)
 
@@ -101,3 +138,15 @@ def with_second_disk(guest: labs.Guest, host: labs.Host, pool: str = "vms",
         user=ceph.USER, secret=lab.secret_uuid, image=image, monitor=lab.ceph.monitor_address,
         port=ceph.PORT, target=target))
     return image
+
+
+@contextlib.contextmanager
+def without_rights(lab: labs.Lab) -> ty.Iterator[str]:
+    """A pool that the workers' user has no capability for."""
+    run = lab.controller.run
+    run(["ceph", "osd", "pool", "create", "closed", "8"])
+    run(["rbd", "pool", "init", "closed"])
+    try:
+        yield "closed"
+    finally:
+        run(["ceph", "osd", "pool", "rm", "closed", "closed", "--yes-i-really-really-mean-it"])

@@ -113,3 +113,13 @@ def test_the_rest_of_the_definition_stays_with_its_namespaces():
 def test_an_address_from_a_peer_that_is_none_is_refused(address: str):
     with pytest.raises(errors.BadInput, match="not an IP address"):
         domain_xml.with_graphics_listen(domain(VNC), address)
+
+
+def test_disks_elsewhere_than_on_rbd_are_told_by_their_target():
+    xml = """<domain><devices>
+      <disk type='network'><source protocol='rbd' name='vms/a'/><target dev='vda'/></disk>
+      <disk type='file'><source file='/x/disk.config'/><target dev='vdb'/></disk>
+      <disk type='network'><source protocol='iscsi' name='iqn'/><target dev='vdc'/></disk>
+      <disk type='file' device='cdrom'><target dev='hda'/></disk>
+    </devices></domain>"""
+    assert domain_xml.other_disks(xml) == ("vdb", "vdc")

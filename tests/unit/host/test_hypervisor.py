@@ -133,3 +133,21 @@ def test_options_that_contradict_each_other_end_the_start():
     with pytest.raises(errors.BadConfiguration, match="live_migration_tunnelled"):
         Hypervisor(settings, "node1", 5.0)
     Hypervisor(settings, "node1", 5.0, moves=False)  # Nova moves: its business
+
+
+def test_file_systems_are_frozen_and_thawed_as_often_as_asked(here: Hypervisor):
+    assert here.freeze(RUNNING) > 0
+    assert here.thaw(RUNNING)
+    assert here.thaw(RUNNING)
+    with pytest.raises(errors.FreezeRefused):
+        here.freeze(DEFINED)
+    assert not here.thaw(DEFINED)
+    assert not here.thaw(NOBODY)
+
+
+def test_a_libvirt_that_is_away_leaves_the_thaw_open(tmp_path: pathlib.Path):
+    away = Hypervisor(libvirt_settings.make(uri=f"test://{tmp_path}/none.xml"), "node1", 1.0)
+    with pytest.raises(errors.GuestFrozen, match=RUNNING):
+        away.thaw(RUNNING)
+    with pytest.raises(errors.HypervisorUnavailable):
+        away.freeze(RUNNING)
