@@ -70,6 +70,18 @@ def fleet(lab: labs.Lab) -> collections.abc.Iterator[Fleet]:
             worker.kill9()
 
 
+@pytest.fixture(scope="module")
+def shared(running_lab: labs.Lab) -> collections.abc.Iterator[Fleet]:
+    """Two workers with executor libvirt for all tests of a file; each brings its own guest."""
+    running_lab.reset()
+    with Conductor(running_lab.broker_url) as conductor:
+        one = Fleet(running_lab, conductor)
+        one.start()
+        yield one
+        for worker in one.workers.values():
+            worker.kill9()
+
+
 @pytest.fixture
 def started(fleet: Fleet) -> Fleet:
     """Two workers with executor libvirt, ready."""
