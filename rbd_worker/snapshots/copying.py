@@ -103,10 +103,9 @@ class Copying:
         try:
             self.copies.clone(image, job.set.name, job.own(number), mark)
         except errors.SnapshotInUse:
-            if image in job.protected:
-                raise
-            job.protected.append(image)
-            self.jobs.write(job)
+            if image not in job.protected:
+                job.protected.append(image)
+                self.jobs.write(job)
             self.copies.protect(image, job.set.name)
             self.copies.clone(image, job.set.name, job.own(number), mark)
         self.jobs.mark(job, number, "doing")

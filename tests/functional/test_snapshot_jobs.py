@@ -141,12 +141,11 @@ def test_a_copy_that_cannot_be_is_one_sentence_and_leaves_nothing(
     guest, _ = off
     name = guest.image.partition("/")[2]
     shared.lab.rbd("create", "--size", "1", f"volumes/{name}.first")
-    for pool, status, said in (("vms", 1, "Nova"), ("nopool", 1, "there is no pool nopool"),
-                               ("a/b", 1, "'a/b'"), ("volumes", 1, "is there already"),
-                               ("closed", 1, "'profile rbd pool=closed'")):
+    for pool, said in (("vms", "Nova"), ("volumes", "is there already"),
+                       ("closed", "'profile rbd pool=closed'")):
         asked = control(shared.one, "snapshot", "copy", guest.uuid, "first", "--pool", pool)
-        told_of = (asked.stdout + asked.stderr).splitlines()
-        assert (asked.returncode, said in told_of[-1]) == (status, True), told_of
+        (line,) = asked.stderr.splitlines()
+        assert (asked.returncode, asked.stdout, said in line) == (1, "", True), line
     assert [image for image in shared.lab.rbd("ls", "volumes").split()
             if "copying" in image or name in image] == [f"{name}.first"]
     assert shared.lab.rbd("ls", "closed").split() == []

@@ -7,10 +7,22 @@ import threading
 import typing as ty
 
 from rbd_worker import errors
+from rbd_worker.host.rbd_copies import Look
 from rbd_worker.host.rbd_snapshots import PREFIX, Found, Ties
 from rbd_worker.migration.journal import Journal
 from rbd_worker.model import GuestState, RbdImage
-from rbd_worker.snapshots import freezer, jobs, keeper, ledger, making, quiet, removing, telling
+from rbd_worker.snapshots import (
+    copying,
+    freezer,
+    jobs,
+    keeper,
+    ledger,
+    making,
+    quiet,
+    removing,
+    rolling_back,
+    telling,
+)
 from rpcapi import snapshots as contract
 from tests import fakes
 from tests.timeline import Timeline
@@ -30,6 +42,8 @@ class Image:
     notes: dict[str, str] = dataclasses.field(default_factory=dict)
     protected: set[str] = dataclasses.field(default_factory=set)
     children: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    watchers: set[str] = dataclasses.field(default_factory=set)
+    content: str = "now"
 
 
 class Snapshots:
@@ -69,6 +83,16 @@ class Snapshots:
         self._id += 1
         self._at(image).snapshots[name] = self._id
 
+    def roll_back(self, image: RbdImage, name: str) -> None:
+        self.before("roll_back", image)
+        if name not in self._at(image).snapshots:
+            raise errors.ImageMissing(what=image, reason="none", conf="ceph.conf", user="nova")
+        self.images[image].content = f"at {name}"
+        self.before("rolled back", image)
+
+    def watchers(self, image: RbdImage) -> frozenset[str]:
+        return frozenset(self._at(image).watchers)
+
     def ties(self, image: RbdImage, name: str) -> Ties:
         one = self._at(image)
         return Ties(name in one.protected, one.children.get(name, ()))
@@ -85,6 +109,61 @@ class Snapshots:
         return self.images[image]
 
 
+@dataclasses.dataclass
+class Target:
+    mark: str
+    parent: tuple[RbdImage, str] | None
+
+
+class Copies:
+    """The methods of ``rbd_copies.Copies`` for images in a pool ``backups``."""
+
+    def __init__(self, ceph: Snapshots, targets: dict[RbdImage, Target]) -> None:
+        self._ceph = ceph
+        self._targets = targets
+
+    def has_pool(self, pool: str) -> bool:
+        return pool == "backups"
+
+    def look(self, image: RbdImage) -> Look | None:
+        found = self._targets.get(image)
+        return None if found is None else Look(found.mark, found.parent is None)
+
+    def protect(self, image: RbdImage, name: str) -> None:
+        self._ceph.before("protect", image)
+        self._ceph.images[image].protected.add(name)
+
+    def unprotect(self, image: RbdImage, name: str) -> None:
+        self._ceph.before("unprotect", image)
+        self._ceph.images[image].protected.discard(name)
+
+    def clone(self, image: RbdImage, name: str, target: RbdImage, mark: str) -> None:
+        self._ceph.before("clone", image)
+        if name not in self._ceph.images[image].protected:
+            raise errors.SnapshotInUse(image=image, snapshot=name, reason="it is not protected")
+        self._targets.setdefault(target, Target(mark, (image, name)))
+
+    def flatten(self, image: RbdImage, on_progress: ty.Callable[[float], None]) -> None:
+        self._ceph.before("flatten", image)
+        on_progress(0.5)
+        if image in self._targets:
+            self._targets[image].parent = None
+
+    def map_objects(self, image: RbdImage, like: RbdImage) -> None:
+        self._ceph.before("map", image)
+
+    def rename(self, image: RbdImage, target: RbdImage) -> None:
+        self._ceph.before("rename", image)
+        if target in self._targets:
+            raise errors.CopyInTheWay(image=target)
+        self._targets[target] = self._targets.pop(image)
+        self._ceph.before("renamed", image)
+
+    def remove(self, image: RbdImage) -> None:
+        self._ceph.before("remove copy", image)
+        self._targets.pop(image, None)
+
+
 class Worker:
     """Every part of one host's snapshots, on the real journal; may be started again."""
 
@@ -97,6 +176,7 @@ class Worker:
         self.libvirt.states[INSTANCE] = GuestState.RUNNING
         self.libvirt.names[INSTANCE] = images
         self.ceph = Snapshots(*images)
+        self.targets: dict[RbdImage, Target] = {}
         self.start()
 
     def start(self) -> None:
@@ -114,6 +194,10 @@ class Worker:
                                   self.quiet)
         self.teller = telling.Teller("node1", hypervisor, ceph, self.ledger, self.jobs)
         self.remover = remover
+        self.copies = Copies(self.ceph, self.targets)
+        self.rollback = rolling_back.Rollback(self.maker, ceph, remover, self.jobs)
+        copies: ty.Any = self.copies
+        self.copying = copying.Copying("vms", copies, remover, self.ledger, self.jobs)
         self.keeper = keeper.Keeper(self.ledger, self.freezer, remover, self.quiet,
                                     self.jobs, lambda: self.doubt, self.shutdown)
 
