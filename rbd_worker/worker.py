@@ -107,7 +107,7 @@ class Worker:
         self.coordinator = coordinator.Coordinator(
             self._ports(transport, broker_settings), self._pool)
         self.tap = tap.Tap(broker_settings, settings.host, _tap_options(settings),
-                           hearing.Hearing(self.coordinator).heard)
+                           hearing.Hearing(self.coordinator, self._begun).heard)
         self.events = domain_events.DomainEvents(
             self.hypervisor, self._on_event, self.coordinator.wake_all)
         ports = self.coordinator.ports
@@ -123,7 +123,7 @@ class Worker:
             peer_server.Endpoint(desk.Desk(self.coordinator), testimonies, self.audit,
                                  self.describe,
                                  parcels.Sender(broker_settings, settings.host)),
-            control_endpoint.ControlEndpoint(control.Control(self.coordinator)),
+            control_endpoint.ControlEndpoint(control.Control(self.coordinator), self._begun),
             history_endpoint.HistoryEndpoint(
                 history.History(settings.host, self.journal),
                 trash_pages.TrashPages(settings.host, ports.trash)),
@@ -263,6 +263,9 @@ class Worker:
             return f"every thread for migrations has been busy for {stuck:.0f} seconds"
         self.coordinator.tasks()  # a lock that nobody gives back shows as no answer here
         return None
+
+    def _begun(self, instance: str, migration: str, destination: str) -> None:
+        self.snapshots.begun(instance, migration, destination)
 
     def _on_event(self, instance: str, what: str) -> None:
         LOG.debug("[instance: %s] libvirt: %s", instance, what)

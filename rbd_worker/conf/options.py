@@ -129,6 +129,11 @@ WORKER_OPTS = [
                      "guest: make a missing instance directory, refuse a guest whose Ceph "
                      "secret does not exist here, write the monitor addresses of this host's "
                      "ceph.conf into its RBD disks. Empty: the hook is not answered."),
+    cfg.BoolOpt("snapshot_before_migration", default=False,
+                help="Take a snapshot of all RBD disks of a guest as soon as its migration away "
+                     "from here is heard of, without freezing it and beside the migration, which "
+                     "it never holds up. It is removed when the migration has completed, and kept "
+                     "for a week where it has not. Until then Nova cannot remove the disks."),
     cfg.FloatOpt("snapshot_freeze_limit", default=10.0, min=0.5, max=60.0,
                  help="Seconds that a guest's file systems are held still at most while its disks "
                       "are taken; then it is thawed and the snapshot is given up."),

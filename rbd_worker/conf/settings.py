@@ -99,6 +99,7 @@ class Settings:
     hook_socket: str
     hook_timeout: float
     hook_actions: frozenset[str]
+    snapshot_before_migration: bool
     snapshot_freeze_limit: float
     rpc_version_cap: str | None
     nova_api: credentials.NovaApiSettings | None
@@ -150,6 +151,7 @@ def settings(conf: cfg.ConfigOpts) -> Settings:
         tap_probe_interval=own.tap_probe_interval,
         hook_socket=_socket_path("[rbd_worker] hook_socket", own.hook_socket),
         hook_timeout=own.hook_timeout, hook_actions=frozenset(own.hook_actions),
+        snapshot_before_migration=own.snapshot_before_migration,
         snapshot_freeze_limit=own.snapshot_freeze_limit,
         rpc_version_cap=own.rpc_version_cap, nova_api=credentials.nova_api(conf))
 

@@ -12,6 +12,7 @@ from rbd_worker.host.rbd_copies import Copies
 from rbd_worker.host.rbd_snapshots import Snapshots
 from rbd_worker.migration.journal import Journal
 from rbd_worker.migration.task import Task
+from rbd_worker.snapshots.before_migration import BeforeMigration, Begun
 from rbd_worker.snapshots.copying import Copying
 from rbd_worker.snapshots.freezer import Freezer
 from rbd_worker.snapshots.jobs import Job, Jobs
@@ -49,8 +50,11 @@ class Desk:
         self._copying = Copying(settings.ceph.pool, Copies(images), self._remover, ledger,
                                 self._jobs)
         self._jobs.work = {"rollback": self._rollback.work, "copy": self._copying.work}
-        self.keeper = Keeper(ledger, freezer, self._remover, self._quiet, self._jobs, doubt,
-                             shutdown)
+        self._before_migrations = BeforeMigration(
+            self._maker, self._remover, ledger, self._quiet, journal,
+            is_on=settings.snapshot_before_migration)
+        self.keeper = Keeper(ledger, freezer, self._remover, self._quiet, self._jobs,
+                             self._before_migrations, doubt, shutdown)
 
     def start(self) -> None:
         """Go on with what an earlier run left, before anybody can ask for more.
@@ -63,6 +67,10 @@ class Desk:
                     stack.enter_context(self._quiet.alone(job.set.instance))
                 self._jobs.begin(job, stack.pop_all().close)
         self.keeper.start()
+
+    def begun(self, instance: str, migration: str, destination: str) -> None:
+        """A migration away from here was journaled; returns at once."""
+        self._before_migrations.begun(Begun(instance, migration, destination))
 
     def create(self, request: contract.CreateRequest) -> contract.CreateReply:
         """:raises errors.Error: it was not taken, and why."""

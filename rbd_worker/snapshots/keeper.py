@@ -12,6 +12,7 @@ import threading
 import typing as ty
 
 from rbd_worker import errors, periodic
+from rbd_worker.snapshots.before_migration import BeforeMigration
 from rbd_worker.snapshots.freezer import Freezer
 from rbd_worker.snapshots.jobs import Jobs
 from rbd_worker.snapshots.ledger import Ledger, Row, State
@@ -36,13 +37,15 @@ class Keeper:
     """
 
     def __init__(self, ledger: Ledger, freezer: Freezer, remover: Remover, quiet: Quiet,
-                 jobs: Jobs, doubt: ty.Callable[[], str], shutdown: threading.Event) -> None:
+                 jobs: Jobs, before_migrations: BeforeMigration, doubt: ty.Callable[[], str],
+                 shutdown: threading.Event) -> None:
         self.troubles: list[str] = []
         self._ledger = ledger
         self._freezer = freezer
         self._remover = remover
         self._quiet = quiet
         self._jobs = jobs
+        self._before_migrations = before_migrations
         self._doubt = doubt
         #: Snapshots of which it was said why they stay.
         self._told: set[str] = set()
@@ -69,6 +72,7 @@ class Keeper:
         :raises errors.JournalUnusable: it cannot be read.
         """
         self._round += 1
+        self._before_migrations.settle()
         rows = self._ledger.rows()
         for row in rows:
             try:

@@ -7,6 +7,7 @@ first disk loses it; it is dropped when none has it any more.  A debt is
 written before a guest is frozen and dropped when it is thawed.
 """
 
+import dataclasses
 import enum
 import logging
 import time
@@ -64,6 +65,10 @@ class Ledger:
     def write(self, state: State, one: SnapshotSet) -> None:
         self._journal.keep_work(Work(one.id, _SNAPSHOT, one.instance, state, one.at,
                                      one.to_dict()))
+
+    def release(self, row: Row) -> None:
+        """It belongs to no migration any more, and leaves as any other when it expires."""
+        self.write(row.state, dataclasses.replace(row.set, migration=""))
 
     def drop(self, one: SnapshotSet) -> None:
         self._journal.forget_work(one.id)

@@ -64,10 +64,14 @@ class Maker:
         with self.quiet.alone(request.instance):
             return self.take(request)
 
-    def take(self, request: contract.CreateRequest) -> tuple[SnapshotSet, tuple[str, ...]]:
-        """As :meth:`create`, for who has the instance for itself already."""
-        self._state(request.instance)
-        one = self._planned(request)
+    def take(self, request: contract.CreateRequest,
+             migration: str = "") -> tuple[SnapshotSet, tuple[str, ...]]:
+        """As :meth:`create`, for who has the instance for itself already.
+
+        :param migration: that it is taken for, which has not begun to move the guest.
+        """
+        one = dataclasses.replace(self._planned(request), migration=migration)
+        self._state(one)
         self._check_free(one)
         self.ledger.write(State.MAKING, one)
         try:
@@ -81,13 +85,16 @@ class Maker:
 
     # -- inside --------------------------------------------------------------
 
-    def _state(self, instance: str) -> GuestState:
-        state = self.quiet.state(instance)
+    def _state(self, one: SnapshotSet) -> GuestState:
+        ask = self.quiet.unmoved if one.migration else self.quiet.state
+        state = ask(one.instance)
         if state is GuestState.ABSENT:
-            raise errors.GuestNotHere(instance=instance, host=self.host)
+            raise errors.GuestNotHere(instance=one.instance, host=self.host)
         return state
 
     def _planned(self, request: contract.CreateRequest) -> SnapshotSet:
+        if self.hypervisor.state(request.instance) is GuestState.ABSENT:
+            raise errors.GuestNotHere(instance=request.instance, host=self.host)
         images = self.hypervisor.images(request.instance)
         if not images:
             raise errors.BadInput(what=f"a snapshot of {request.instance}",
@@ -124,7 +131,7 @@ class Maker:
             self.snapshots.write_note(image, one.name, one.to_note())
 
     def _at_one_point(self, one: SnapshotSet, freeze: contract.Freeze) -> Point:
-        state = self._state(one.instance)
+        state = self._state(one)
         why_not = "it was not asked for"
         if state is GuestState.RUNNING and freeze != "never":
             try:

@@ -54,6 +54,14 @@ class Quiet:
                 raise errors.InstanceBusy(
                     instance=instance,
                     reason=f"its migration {task.migration.key} is open here")
+        return self.unmoved(instance)
+
+    def unmoved(self, instance: str) -> GuestState:
+        """What the guest does here, where libvirt has not begun to move it.
+
+        :raises errors.InstanceBusy: libvirt works on it.
+        :raises errors.HypervisorUnavailable: it cannot be told.
+        """
         state = self._hypervisor.state(instance)
         if state in _MOVING or (state is not GuestState.ABSENT
                                 and self._hypervisor.has_job(instance)):

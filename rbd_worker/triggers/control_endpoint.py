@@ -11,12 +11,17 @@ from rpcapi import control as contract
 
 
 class ControlEndpoint:
-    """Every order is logged with the migration it is about."""
+    """Every order is logged with the migration it is about.
+
+    :param begun: as :class:`rbd_worker.triggers.hearing.Hearing`'s.
+    """
 
     target = oslo_messaging.Target(version="1.1")
 
-    def __init__(self, control: Control) -> None:
+    def __init__(self, control: Control,
+                 begun: ty.Callable[[str, str, str], None] = lambda *_: None) -> None:
         self._control = control
+        self._begun = begun
 
     @expected
     def progress(self, _context: ty.Any, request: object) -> dict[str, ty.Any]:
@@ -36,4 +41,9 @@ class ControlEndpoint:
 
     @expected
     def live_migrate(self, _context: ty.Any, request: object) -> dict[str, ty.Any]:
-        return answer(contract.LiveMigrateRequest, request, self._control.live_migrate)
+        return answer(contract.LiveMigrateRequest, request, self._live_migrate)
+
+    def _live_migrate(self, request: contract.LiveMigrateRequest) -> contract.LiveMigrateReply:
+        reply = self._control.live_migrate(request)
+        self._begun(request.instance, reply.migration, request.destination)
+        return reply

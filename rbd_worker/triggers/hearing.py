@@ -28,11 +28,17 @@ MAX_LOOKS = 64
 
 
 class Hearing:
-    """Turns message bodies into work for the coordinator."""
+    """Turns message bodies into work for the coordinator.
 
-    def __init__(self, coordinator: Coordinator) -> None:
+    :param begun: told of the instance, key and destination of each migration
+        that begins here; returns at once.
+    """
+
+    def __init__(self, coordinator: Coordinator,
+                 begun: ty.Callable[[str, str, str], None] = lambda *_: None) -> None:
         self._coordinator = coordinator
         self._ports = coordinator.ports
+        self._begun = begun
         self._host = coordinator.ports.settings.host
         self._lock = threading.Lock()
         self._looking: set[str] = set()
@@ -85,6 +91,7 @@ class Hearing:
             return
         LOG.info("%s [%s] begins as source, to %s, moved by %s", migration,
                  cast.request_id or "-", migration.destination, migration.executor)
+        self._begun(migration.instance, migration.key, migration.destination)
 
     def _look_for_leftover(self, check: casts.CheckDestination) -> None:
         self._coordinator.checked(check.instance)

@@ -12,6 +12,7 @@ from rbd_worker.host.rbd_snapshots import PREFIX, Found, Ties
 from rbd_worker.migration.journal import Journal
 from rbd_worker.model import GuestState, RbdImage
 from rbd_worker.snapshots import (
+    before_migration,
     copying,
     freezer,
     jobs,
@@ -198,8 +199,10 @@ class Worker:
         self.rollback = rolling_back.Rollback(self.maker, ceph, remover, self.jobs)
         copies: ty.Any = self.copies
         self.copying = copying.Copying("vms", copies, remover, self.ledger, self.jobs)
+        self.before = before_migration.BeforeMigration(
+            self.maker, remover, self.ledger, self.quiet, self.journal, is_on=True)
         self.keeper = keeper.Keeper(self.ledger, self.freezer, remover, self.quiet,
-                                    self.jobs, lambda: self.doubt, self.shutdown)
+                                    self.jobs, self.before, lambda: self.doubt, self.shutdown)
 
     def restart(self) -> None:
         self.journal.close()
