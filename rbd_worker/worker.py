@@ -202,6 +202,8 @@ class Worker:
 
     def stop(self) -> None:
         self.coordinator.ports.shutdown.set()
+        with contextlib.suppress(errors.JournalUnusable):  # told already; thawed at the start
+            self.snapshots.stop()
         self.hook_socket.stop()
         self.tap.stop()
         self.peer_server.stop(self._knock)

@@ -53,6 +53,8 @@ class BeforeMigration:
         self._lock = threading.Lock()
         self._waiting: collections.deque[Begun] = collections.deque()
         self._threads = 0
+        #: Snapshots of which it was said why they stay.
+        self._told: set[str] = set()
 
     def begun(self, begun: Begun) -> None:
         """A migration away from here was journaled; returns at once."""
@@ -97,7 +99,9 @@ class BeforeMigration:
                 except errors.JournalUnusable:
                     raise
                 except errors.Error as e:
-                    LOG.warning("%s stays for now: %s", row.set, e.sentence)
+                    if row.set.id not in self._told:
+                        self._told.add(row.set.id)
+                        LOG.warning("%s stays for now: %s", row.set, e.sentence)
 
     # -- inside --------------------------------------------------------------
 

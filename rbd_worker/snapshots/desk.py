@@ -42,7 +42,7 @@ class Desk:
         self._quiet = Quiet(hypervisor, tasks_of)
         self._jobs = Jobs(journal, ledger.clock, shutdown)
         self._remover = Remover(snapshots, ledger, self._jobs)
-        freezer = Freezer(ledger, hypervisor, settings.snapshot_freeze_limit)
+        self._freezer = freezer = Freezer(ledger, hypervisor, settings.snapshot_freeze_limit)
         self._maker = Maker(self._host, hypervisor, snapshots, ledger, freezer, self._remover,
                             self._quiet)
         self._teller = Teller(self._host, hypervisor, snapshots, ledger, self._jobs)
@@ -67,6 +67,13 @@ class Desk:
                     stack.enter_context(self._quiet.alone(job.set.instance))
                 self._jobs.begin(job, stack.pop_all().close)
         self.keeper.start()
+
+    def stop(self) -> None:
+        """No guest stays frozen; the rest is in the journal.
+
+        :raises errors.JournalUnusable: it cannot be read.
+        """
+        self._freezer.stop()
 
     def begun(self, instance: str, migration: str, destination: str) -> None:
         """A migration away from here was journaled; returns at once."""

@@ -52,6 +52,7 @@ class Freezer:
         self._held: set[str] = set()
         #: False where the journal need not be read for debts.
         self._may_owe = True
+        self._is_stopping = False
 
     @contextlib.contextmanager
     def frozen(self, one: SnapshotSet) -> ty.Iterator[Pause]:
@@ -87,7 +88,11 @@ class Freezer:
         if not self._may_owe:
             return troubles
         self._may_owe = False
-        debts = self._ledger.debts()
+        try:
+            debts = self._ledger.debts()
+        except errors.JournalUnusable:
+            self._may_owe = True
+            raise
         self._may_owe = self._may_owe or bool(debts)
         for debt in debts:
             with self._lock:
@@ -99,10 +104,21 @@ class Freezer:
                 troubles.append(e.sentence)
         return troubles
 
+    def stop(self) -> None:
+        """Thaw what is frozen, whoever holds it, and freeze nothing more; the journal stays."""
+        self._is_stopping = True
+        for debt in self._ledger.debts():
+            try:
+                self._hypervisor.thaw(debt.instance)
+            except errors.GuestFrozen as e:
+                LOG.error("%s", e.sentence)
+
     # -- inside --------------------------------------------------------------
 
     def _freeze(self, debt: Debt) -> Pause:
         try:
+            if self._is_stopping:
+                raise errors.FreezeRefused(instance=debt.instance, reason="this worker stops")
             return Pause(self._hypervisor.freeze(debt.instance))
         except errors.FreezeRefused:
             self._thaw(debt, Pause(0))  # some file systems may be frozen, and one said no

@@ -4,6 +4,7 @@
 import collections.abc
 import json
 import pathlib
+import threading
 
 import pytest
 
@@ -63,6 +64,28 @@ def test_a_rollback_brings_back_every_byte_and_keeps_what_was_there(
         assert disks.read(image, f"rbd-worker.{safety}") == data
     done(shared.one, "snapshot", "rollback", guest.uuid, safety, "--yes")
     assert {image: disks.read(image) for image in before} == after
+
+
+def test_a_rollback_that_is_killed_leaves_all_disks_alike(
+        shared: Fleet, disks: Disks, off: tuple[labs.Guest, dict[str, bytes]]):
+    """Wherever the kill comes; where exactly is tried in the unit tests."""
+    guest, before = off
+    after = {image: disks.fill(image) for image in before}
+    asking = threading.Thread(target=control, args=(
+        shared.one, "snapshot", "rollback", guest.uuid, "first", "--yes"))
+    asking.start()
+    shared.until(lambda: len(disks.snapshots(guest.image)) > 1, "the snapshot before it")
+    shared.workers["node1"].kill9()
+    shared.restart(shared.one)
+    asking.join()
+
+    def ended() -> bool:
+        jobs = told(shared.one, "snapshot", "show", guest.uuid, "first")["jobs"]
+        return not any(": doing" in job for job in jobs)
+
+    shared.until(ended, "the end of the rollback", 120)
+    now = {image: disks.read(image) for image in before}
+    assert now in (before, after)
 
 
 def test_a_disk_that_anybody_has_open_is_not_rolled_back(

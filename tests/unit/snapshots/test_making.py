@@ -218,3 +218,19 @@ def test_a_name_is_taken_once(worker: Worker) -> None:
     with pytest.raises(errors.SnapshotExists):
         worker.create()
     assert worker.left() == ON_BOTH
+
+
+def test_a_worker_that_stops_leaves_no_guest_frozen(worker: Worker) -> None:
+    worker.libvirt.agents.add(INSTANCE)
+    seen = []
+
+    def stops(what: str, image: RbdImage) -> None:
+        if what == "take":
+            worker.freezer.stop()
+            seen.append(INSTANCE in worker.libvirt.frozen)
+    worker.ceph.before = stops
+    worker.create()
+    assert seen == [False, False]
+    worker.ceph.before = lambda what, image: None
+    with pytest.raises(errors.FreezeRefused, match="stops"):
+        worker.create("second", freeze="always")
