@@ -150,7 +150,7 @@ class Libvirt:
             return None
         return "<domain><devices/></domain>"
 
-    def freeze(self, instance: str) -> int:
+    def freeze(self, instance: str, _seconds: float) -> int:
         self._check()
         if instance not in self.agents:
             raise errors.FreezeRefused(instance=instance, reason="no agent")

@@ -154,7 +154,8 @@ class Lab:
         for attempt in range(3):
             for image in self.images():
                 if attempt:
-                    for snapshot in json.loads(self.rbd("snap", "ls", "--format", "json", image)):
+                    found = self.rbd("snap", "ls", "--format", "json", image, check=False)
+                    for snapshot in json.loads(found or "[]"):
                         self.rbd("snap", "unprotect", f"{image}@{snapshot['name']}", check=False)
                     self.rbd("snap", "purge", "--no-progress", image, check=False)
                 self.rbd("rm", "--no-progress", image, check=False)

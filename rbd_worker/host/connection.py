@@ -50,15 +50,17 @@ class Connection:
         self._on_opened: ty.Callable[[libvirt.virConnect], None] = lambda connection: None
         self._on_lost: ty.Callable[[], None] = lambda: None
 
-    def ask(self, question: ty.Callable[[libvirt.virConnect], T]) -> T:
+    def ask(self, question: ty.Callable[[libvirt.virConnect], T],
+            seconds: float | None = None) -> T:
         """Answer ``question``, which must be safe to repeat, with an open connection.
 
         A connection that turns out to be lost is made again, once.
 
+        :param seconds: another limit than the connection's.
         :raises errors.HypervisorUnavailable: no connection, or no answer in time.
         :raises libvirt.libvirtError: libvirt's own answer, for the caller to sort.
         """
-        return self._bounded.run(lambda: self._asked(question))
+        return self._bounded.run(lambda: self._asked(question), seconds)
 
     def open_another(self) -> libvirt.virConnect:
         """A connection for the caller alone, who closes it.

@@ -127,18 +127,19 @@ class Hypervisor:
 
     # -- the guest's file systems ------------------------------------------------
 
-    def freeze(self, instance: str) -> int:
+    def freeze(self, instance: str, seconds: float) -> int:
         """Have the guest's agent flush and freeze its file systems; how many it froze.
 
         Whoever calls this has to call :meth:`thaw`, whatever came of it: the
         agent may carry out later what it did not answer in time.
 
+        :param seconds: how long the agent may take, which may have much to flush.
         :raises errors.FreezeRefused: there is no agent, or it says no.
         :raises errors.HypervisorUnavailable: no answer in time.
         """
         try:
             return self.connection.ask(
-                lambda libvirtd: int(libvirtd.lookupByUUIDString(instance).fsFreeze()))
+                lambda libvirtd: int(libvirtd.lookupByUUIDString(instance).fsFreeze()), seconds)
         except libvirt.libvirtError as e:
             raise errors.FreezeRefused(instance=instance, reason=e) from e
 

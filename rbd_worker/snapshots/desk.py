@@ -120,6 +120,7 @@ class Desk:
         :raises errors.Error: nothing was made, and why.
         """
         with self._quiet.alone(request.instance):
+            self._quiet.state(request.instance)
             one = self._teller.find(request.instance, request.name)
             job = self._copying.running(one, request.pool)
             if job is None:

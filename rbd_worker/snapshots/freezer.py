@@ -13,6 +13,7 @@ followed by a thaw now and by another one once no freeze can be under way.
 import contextlib
 import logging
 import threading
+import time
 import typing as ty
 
 from rbd_worker import errors
@@ -40,7 +41,7 @@ class Pause:
 class Freezer:
     """Thread-safe; one guest is frozen by one thread at a time, which its caller sees to.
 
-    :param limit: seconds that a guest is held at most.
+    :param limit: seconds from the order to freeze to the order to thaw, at most.
     """
 
     def __init__(self, ledger: Ledger, hypervisor: Hypervisor, limit: float) -> None:
@@ -67,8 +68,10 @@ class Freezer:
         debt = self._ledger.owe_thaw(one)
         self._may_owe = True
         with self._holding(debt):
+            began = time.monotonic()
             pause = self._freeze(debt)
-            guard = threading.Timer(self._limit, self._thaw, (debt, pause))
+            left = max(0.0, self._limit - (time.monotonic() - began))
+            guard = threading.Timer(left, self._thaw, (debt, pause))
             guard.daemon = True
             guard.start()
             try:
@@ -119,7 +122,7 @@ class Freezer:
         try:
             if self._is_stopping:
                 raise errors.FreezeRefused(instance=debt.instance, reason="this worker stops")
-            return Pause(self._hypervisor.freeze(debt.instance))
+            return Pause(self._hypervisor.freeze(debt.instance, self._limit))
         except errors.FreezeRefused:
             self._thaw(debt, Pause(0))  # some file systems may be frozen, and one said no
             raise

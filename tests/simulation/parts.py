@@ -199,7 +199,7 @@ class Hypervisor:
         self._ask()
         return frozenset(self._libvirt.states)
 
-    def freeze(self, instance: str) -> int:
+    def freeze(self, instance: str, _seconds: float) -> int:
         """No guest of this world has an agent."""
         self._ask()
         raise errors.FreezeRefused(instance=instance, reason="no agent")

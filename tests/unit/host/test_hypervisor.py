@@ -136,11 +136,11 @@ def test_options_that_contradict_each_other_end_the_start():
 
 
 def test_file_systems_are_frozen_and_thawed_as_often_as_asked(here: Hypervisor):
-    assert here.freeze(RUNNING) > 0
+    assert here.freeze(RUNNING, 5.0) > 0
     assert here.thaw(RUNNING)
     assert here.thaw(RUNNING)
     with pytest.raises(errors.FreezeRefused):
-        here.freeze(DEFINED)
+        here.freeze(DEFINED, 5.0)
     assert not here.thaw(DEFINED)
     assert not here.thaw(NOBODY)
 
@@ -150,4 +150,4 @@ def test_a_libvirt_that_is_away_leaves_the_thaw_open(tmp_path: pathlib.Path):
     with pytest.raises(errors.GuestFrozen, match=RUNNING):
         away.thaw(RUNNING)
     with pytest.raises(errors.HypervisorUnavailable):
-        away.freeze(RUNNING)
+        away.freeze(RUNNING, 1.0)
