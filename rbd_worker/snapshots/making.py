@@ -31,6 +31,9 @@ from rpcapi import snapshots as contract
 
 LOG = logging.getLogger(__name__)
 
+#: Most snapshots of this worker's kind on a disk: each makes the disk a little slower.
+MAX_ON_A_DISK = 128
+
 
 class Point(ty.NamedTuple):
     """How the disks were brought to one point, and what an operator should know of it."""
@@ -115,9 +118,13 @@ class Maker:
                 instance=one.instance,
                 reason=f"what an earlier snapshot {one.name} left is being removed")
         for image in one.images:
-            if (self.snapshots.find(image, one.name) is not None
-                    or one.name in self.snapshots.notes(image)):
+            names = [found.name for found in self.snapshots.of(image)]
+            if one.name in names or one.name in self.snapshots.notes(image):
                 raise errors.SnapshotExists(image=image, snapshot=PREFIX + one.name)
+            if len(names) >= MAX_ON_A_DISK:
+                raise errors.BadInput(
+                    what=f"a snapshot of {one.instance}",
+                    reason=f"{image} has {len(names)} of them already; delete some first")
 
     def _taken(self, one: SnapshotSet, freeze: contract.Freeze) -> tuple[SnapshotSet, Point]:
         self._write_notes(one)

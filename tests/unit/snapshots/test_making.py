@@ -11,6 +11,7 @@ from rbd_worker import errors
 from rbd_worker.host.rbd_snapshots import PREFIX
 from rbd_worker.model import GuestState, RbdImage
 from rbd_worker.snapshots import keeper as keepers
+from rbd_worker.snapshots import making
 from tests.unit.snapshots import parts
 from tests.unit.snapshots.parts import DATA, INSTANCE, ROOT, Worker
 
@@ -211,6 +212,14 @@ def test_two_at_a_time_are_one_and_a_refusal(worker: Worker) -> None:
     worker.ceph.before = another
     assert worker.create() == "sequence"
     assert (len(refused), worker.left()) == (1, ON_BOTH)
+
+
+def test_a_disk_has_no_more_snapshots_than_it_can_bear(worker: Worker) -> None:
+    for number in range(making.MAX_ON_A_DISK):
+        worker.ceph.images[DATA].snapshots[f"s{number}"] = number + 1
+    with pytest.raises(errors.BadInput, match=f"{DATA} has 128 of them"):
+        worker.create()
+    assert worker.ceph.images[ROOT].notes == {}
 
 
 def test_a_name_is_taken_once(worker: Worker) -> None:
