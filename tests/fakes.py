@@ -150,6 +150,10 @@ class Libvirt:
             return None
         return "<domain><devices/></domain>"
 
+    def agent_trouble(self, instance: str) -> str:
+        self._check()
+        return "" if instance in self.agents else "no agent"
+
     def freeze(self, instance: str, _seconds: float) -> int:
         self._check()
         if instance not in self.agents:
@@ -160,7 +164,7 @@ class Libvirt:
         return 1
 
     def thaw(self, instance: str) -> bool:
-        if self.is_down or self.agent_is_mute:
+        if self.is_down or self.agent_is_mute or instance not in self.agents:
             raise errors.GuestFrozen(instance=instance, reason="no answer")
         if self.states.get(instance) not in (GuestState.RUNNING, GuestState.PAUSED):
             return False

@@ -38,6 +38,16 @@ def other_disks(xml: str) -> tuple[str, ...]:
         and (target := disk.find("target")) is not None)
 
 
+def agent_trouble(xml: str) -> str:
+    """Why the guest's agent cannot be asked, from its running XML; empty where it can."""
+    target = _parsed(xml).find("./devices/channel/target[@name='org.qemu.guest_agent.0']")
+    if target is None:
+        return "it has no channel for a guest agent"
+    if target.get("state") != "connected":
+        return "no guest agent listens on its channel"
+    return ""
+
+
 def host_uuid(capabilities: str) -> str:
     """libvirt's UUID of a host, from its capabilities; empty where it tells none."""
     element = _parsed(capabilities).find("./host/uuid")

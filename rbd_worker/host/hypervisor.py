@@ -127,6 +127,14 @@ class Hypervisor:
 
     # -- the guest's file systems ------------------------------------------------
 
+    def agent_trouble(self, instance: str) -> str:
+        """Why the guest's agent cannot be asked to freeze anything; empty where it can.
+
+        :raises errors.HypervisorUnavailable: it cannot be told.
+        """
+        return self._ask(instance, lambda domain: domain_xml.agent_trouble(domain.XMLDesc(0)),
+                         "it is not here")
+
     def freeze(self, instance: str, seconds: float) -> int:
         """Have the guest's agent flush and freeze its file systems; how many it froze.
 
@@ -160,6 +168,8 @@ class Hypervisor:
         except libvirt.libvirtError as e:
             if e.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
                 return False
+            if e.get_error_code() == libvirt.VIR_ERR_ARGUMENT_UNSUPPORTED:
+                return True  # it has no channel for an agent: nothing can have frozen it
             raise errors.GuestFrozen(instance=instance, reason=e) from e
         except errors.HypervisorUnavailable as e:
             raise errors.GuestFrozen(instance=instance, reason=e) from e

@@ -65,6 +65,9 @@ class Freezer:
             thawed before it was reached.
         :raises errors.JournalUnusable: nothing was done.
         """
+        trouble = self._hypervisor.agent_trouble(one.instance)
+        if trouble:  # a thaw could not be paid either
+            raise errors.FreezeRefused(instance=one.instance, reason=trouble)
         debt = self._ledger.owe_thaw(one)
         self._may_owe = True
         with self._holding(debt):

@@ -128,6 +128,12 @@ def image_of(name: str) -> RbdImage:
     return RbdImage(pool, rest)
 
 
+def with_channel(guest: labs.Guest, host: labs.Host) -> None:
+    """Give a guest that is off a channel for an agent; no agent runs in it."""
+    host.virsh("attach-device", "--config", guest.uuid, "/dev/stdin", input=(
+        "<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>"))
+
+
 def with_second_disk(guest: labs.Guest, host: labs.Host, pool: str = "vms",
                      target: str = "vdb") -> str:
     """Give a guest that is defined and off another disk; its image."""

@@ -15,6 +15,7 @@ from tests.functional.snapshotting import (
     control,
     done,
     told,
+    with_channel,
     with_second_disk,
     without_rights,
 )
@@ -64,6 +65,18 @@ def test_a_snapshot_keeps_every_byte_of_every_disk(shared: Fleet, disks: Disks):
     for image in before:
         assert (disks.snapshots(image), disks.metadata(image)) == ([], {})
     assert guest.running_on() == ["node1"]
+
+
+def test_a_guest_without_an_agent_owes_nothing_afterwards(shared: Fleet, disks: Disks):
+    for give, said in ((with_channel, "no guest agent listens on its channel"),
+                       (lambda guest, host: None, "no channel for a guest agent")):
+        guest = shared.lab.define_guest(shared.one, start=False)
+        give(guest, shared.one)
+        shared.one.virsh("start", guest.uuid)
+        made = control(shared.one, "snapshot", "create", guest.uuid, "x")
+        assert (made.returncode, said in made.stderr) == (0, True), made.stderr
+    assert shared.reader(shared.one).works("frozen") == []
+    assert "thawed" not in shared.workers["node1"].log_text
 
 
 def test_a_guest_that_is_off_or_paused_writes_nothing(shared: Fleet, disks: Disks):

@@ -199,6 +199,10 @@ class Hypervisor:
         self._ask()
         return frozenset(self._libvirt.states)
 
+    def agent_trouble(self, _instance: str) -> str:
+        self._ask()
+        return "it has no channel for a guest agent"
+
     def freeze(self, instance: str, _seconds: float) -> int:
         """No guest of this world has an agent."""
         self._ask()

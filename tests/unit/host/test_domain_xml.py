@@ -115,6 +115,17 @@ def test_an_address_from_a_peer_that_is_none_is_refused(address: str):
         domain_xml.with_graphics_listen(domain(VNC), address)
 
 
+@pytest.mark.parametrize(("target", "said"), [
+    ("<target type='virtio' name='org.qemu.guest_agent.0' state='connected'/>", ""),
+    ("<target type='virtio' name='org.qemu.guest_agent.0' state='disconnected'/>", "listens"),
+    ("<target type='virtio' name='org.qemu.guest_agent.0'/>", "listens"),
+    ("<target type='virtio' name='com.redhat.spice.0' state='connected'/>", "no channel")])
+def test_an_agent_can_be_asked_only_while_it_listens(target: str, said: str):
+    xml = f"<domain><devices><channel type='unix'>{target}</channel></devices></domain>"
+    trouble = domain_xml.agent_trouble(xml)
+    assert (said in trouble) if said else (trouble == "")
+
+
 def test_disks_elsewhere_than_on_rbd_are_told_by_their_target():
     xml = """<domain><devices>
       <disk type='network'><source protocol='rbd' name='vms/a'/><target dev='vda'/></disk>
