@@ -14,6 +14,7 @@ import threading
 import time
 import typing as ty
 
+from rbd_worker import news
 from rbd_worker.migration import journal, mover
 from rbd_worker.model import Migration
 
@@ -246,9 +247,10 @@ class SteppingMovers(mover.Movers):
 class WatchedJournal(journal.Journal):
     """A real journal whose process may be killed right before or right after any write."""
 
-    def __init__(self, directory: pathlib.Path, timeline: Timeline, life: Life) -> None:
+    def __init__(self, directory: pathlib.Path, timeline: Timeline, life: Life,
+                 told: news.Listener | None = None) -> None:
         self._life = life
-        super().__init__(directory, timeline)
+        super().__init__(directory, timeline, told=told)
 
     def _transaction(self) -> ty.Any:
         return _Watched(self._life, super()._transaction())

@@ -16,7 +16,7 @@ from oslo_config import cfg
 
 import rpcapi
 from devstack import conductor
-from rbd_worker import conf
+from rbd_worker import conf, news
 from rbd_worker.host import evidence, instances, peers, trash
 from rbd_worker.migration import audit, coordinator, desk, journal, records, task, testimony
 from rbd_worker.model import GuestState
@@ -50,7 +50,7 @@ class Worker:
         world, timeline = host.world, host.world.timeline
         self.life = life = timelines.Life(host.name)
         self.journal = timelines.WatchedJournal(
-            pathlib.Path(host.settings.state_directory), timeline, life)
+            pathlib.Path(host.settings.state_directory), timeline, life, host.told)
         life.kills_at = host.kills_at
         guests = ty.cast(ty.Any, timelines.Mortal(life, host.libvirt))
         images = ty.cast(ty.Any, timelines.Mortal(life, host.ceph))
@@ -70,7 +70,7 @@ class Worker:
             witnesses=evidence.Witnesses(guests, images, directories, others),
             movers=movers, shutdown=self.shutdown,
             records=records.Records(ty.cast(ty.Any, host.nova_api), host.settings),
-            nova_consumers=lambda: host.nova_consumers, clock=timeline)
+            nova_consumers=lambda: host.nova_consumers, clock=timeline, told=host.told)
         self.coordinator = coordinator.Coordinator(
             self.ports, ty.cast(ty.Any, timelines.Pool(life, timeline)),
             ty.cast(ty.Any, timelines.Alarms(life, timeline)))
@@ -100,6 +100,7 @@ class Host:
         world.addresses[name] = f"10.0.0.{number}"
         self.ceph = fakes.Ceph(world.addresses[name], world.fleet, world.addresses)
         self.nova_consumers = 0
+        self.told = news.News()
         #: Nova's record, where this host's worker has credentials for it.
         self.nova_api: fakes.NovaApi | None = None
         self.kills_at: ty.Callable[[int, str], bool] = lambda number, side: False

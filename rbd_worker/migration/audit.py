@@ -113,6 +113,8 @@ class Audit:
                     self._trashed(f, suspects[f.instance]), nova=f.nova) for f in proven}
             for finding in findings.values():
                 _tell(finding)
+            self._ports.told.audited(collections.Counter(
+                f.verdict for f in findings.values()))
             return Report(len(names), tuple(findings.values()))
 
     def _suspects(self, names: ty.Sequence[str],
@@ -226,6 +228,7 @@ class Audit:
                 if again.verdict != "leftover":
                     return again
                 item = self._ports.trash.take(directory, evidence, "")
+                self._ports.told.trashed(instance, item.id, "audit")
         except errors.Error as e:
             return _kept(instance, holder, str(e))
         return payloads.Finding(instance=instance, verdict="trashed", holder=holder,

@@ -66,6 +66,8 @@ class Coordinator:
         for entry in entries:
             LOG.info("%s is picked up again as %s, in %s", entry.migration,
                      entry.migration.role, entry.phase)
+            self.ports.told.resumed(entry.migration, entry.opened,
+                                    entry.outcome is Outcome.UNRESOLVED)
             self._add(entry)
         for entry in entries:
             self.wake((entry.migration.key, entry.migration.role))

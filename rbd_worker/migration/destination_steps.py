@@ -46,7 +46,8 @@ def ensure_files_staged(task: Task) -> results.Result:
     if task.is_shared or _is_shared(task, request.probe):
         return results.Done({"shared": True, "staged": {}})
     staged = _staging(task).ensure(request.root, request.entries, _fetcher(task))
-    return results.Done({"staged": staged})
+    return results.Done({"staged": staged,
+                         "bytes": sum(entry.data for entry in request.entries)})
 
 
 def _without_prepare(task: Task) -> results.Result:

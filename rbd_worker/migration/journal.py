@@ -24,7 +24,7 @@ import threading
 import time
 import typing as ty
 
-from rbd_worker import errors
+from rbd_worker import errors, news
 from rbd_worker.migration import journal_file, journal_rows
 from rbd_worker.migration.journal_rows import Entry, Record, Refusal, StepState, Work
 from rbd_worker.model import Migration, Outcome, Phase, Role
@@ -156,6 +156,7 @@ class Journal(JournalReader):
     there is space again, and whoever wanted it asks again.
 
     :param host: whose journal it is; empty where that does not matter.
+    :param told: hears of every write, once it is durable.
     :ivar trouble: why the last write failed, as a sentence; empty where it did not.
     :raises errors.AnotherWorker: another process owns the file.
     :raises errors.HostRenamed: it is the journal of a host with another name.
@@ -163,8 +164,10 @@ class Journal(JournalReader):
     """
 
     def __init__(self, directory: str | os.PathLike[str],
-                 clock: ty.Callable[[], float] = time.time, host: str = "") -> None:
+                 clock: ty.Callable[[], float] = time.time, host: str = "",
+                 told: news.Listener | None = None) -> None:
         self._clock = clock
+        self._told = told or news.Listener()
         self.trouble = ""
         self._added = 0
         self._owner = journal_file.own(pathlib.Path(directory))
@@ -183,9 +186,10 @@ class Journal(JournalReader):
 
     def open(self, migration: Migration, unique_id: str = "") -> bool:
         """Begin an entry. False where it is known already, or its message was heard before."""
+        now = self._clock()
         row = (migration.key, migration.role, migration.instance, migration.source,
                migration.destination, migration.executor, migration.request_id, migration.number,
-               self._clock(), Phase.PRE)
+               now, Phase.PRE)
         self._forget_now_and_then()
         with self._transaction() as db:
             if unique_id and not self._remember(db, unique_id):
@@ -194,7 +198,9 @@ class Journal(JournalReader):
                 "INSERT INTO entry (key, role, instance, source, destination, executor,"
                 " request_id, number, opened, phase) VALUES (?,?,?,?,?,?,?,?,?,?)"
                 " ON CONFLICT DO NOTHING", row)
-            return done.rowcount == 1
+        if done.rowcount == 1:
+            self._told.begun(migration, now)
+        return done.rowcount == 1
 
     def heard(self, unique_id: str) -> bool:
         """Remember a message; False where it had been heard before."""
@@ -214,18 +220,23 @@ class Journal(JournalReader):
             if phase is not None:
                 db.execute("UPDATE entry SET phase=? WHERE key=? AND role=?",
                            (phase, migration.key, migration.role))
+        self._told.recorded(migration, records, phase, now)
 
     def mark(self, migration: Migration, outcome: Outcome | None, reason: str = "") -> None:
         """Set the outcome so far of an open entry (UNRESOLVED and why, or None again)."""
         with self._transaction() as db:
             db.execute("UPDATE entry SET outcome=?, reason=? WHERE key=? AND role=?",
                        (outcome or "", reason, migration.key, migration.role))
+        self._told.marked(migration, outcome, reason)
 
     def close_entry(self, migration: Migration, outcome: Outcome, reason: str = "") -> None:
+        now = self._clock()
         with self._transaction() as db:
-            db.execute("UPDATE entry SET outcome=?, reason=?, closed=? WHERE key=? AND role=?"
-                       " AND closed IS NULL",
-                       (outcome, reason, self._clock(), migration.key, migration.role))
+            done = db.execute(
+                "UPDATE entry SET outcome=?, reason=?, closed=? WHERE key=? AND role=?"
+                " AND closed IS NULL", (outcome, reason, now, migration.key, migration.role))
+        if done.rowcount == 1:
+            self._told.ended(migration, outcome, reason, now)
 
     def refuse(self, origin: str, reason: str) -> None:
         """Keep bad input for the operator: its origin and what is wrong, never its body."""
@@ -314,6 +325,7 @@ class Journal(JournalReader):
         with self._lock, self._noticed(), journal_file.translated(self.path):
             if self._db.in_transaction:  # a rollback failed as its write did
                 self._db.execute("ROLLBACK")
+            began = time.monotonic()
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield self._db
@@ -322,6 +334,7 @@ class Journal(JournalReader):
                 if self._db.in_transaction:  # SQLite may have rolled back by itself
                     self._db.execute("ROLLBACK")
                 raise
+        self._told.wrote(time.monotonic() - began)
 
 
 def _check(directory: str | os.PathLike[str], host: str) -> None:

@@ -46,7 +46,10 @@ def trash_if_proven(ports: Ports, directory: instances.PinnedDirectory, holder: 
         outside any plan.
     :raises errors.NotProven: with the doubt.
     """
-    return ports.trash.take(directory, proven(ports, directory, holder, asking_for), asking_for)
+    evidence = proven(ports, directory, holder, asking_for)
+    item = ports.trash.take(directory, evidence, asking_for)
+    ports.told.trashed(directory.instance, item.id, "plan" if asking_for else "arrival")
+    return item
 
 
 def proven(ports: Ports, directory: instances.PinnedDirectory, holder: str,

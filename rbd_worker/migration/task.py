@@ -11,7 +11,7 @@ import threading
 import time
 import typing as ty
 
-from rbd_worker import conf, errors
+from rbd_worker import conf, errors, news
 from rbd_worker.host import evidence, hypervisor, instances, peers, trash, walk
 from rbd_worker.migration import journal as journals
 from rbd_worker.migration import mover, records
@@ -36,6 +36,8 @@ class Ports:
     #: How many consumers Nova's queue of this host has; executor libvirt moves only at 0.
     nova_consumers: ty.Callable[[], int] = lambda: 0
     clock: ty.Callable[[], float] = time.time
+    #: Hears what leaves this host and what the audit finds; the journal tells it the rest.
+    told: news.Listener = dataclasses.field(default_factory=news.Listener)
 
 
 class Task:

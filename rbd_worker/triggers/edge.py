@@ -6,18 +6,23 @@ get the form that a caller understands (``rpcapi.errors``), and whatever is not
 foreseen is logged and answered without its text.
 """
 
+import functools
 import logging
 import typing as ty
 
 import oslo_messaging
 
-from rbd_worker import errors
+from rbd_worker import errors, news
 from rpcapi import errors as peer_errors
 from rpcapi import fields
 
 LOG = logging.getLogger(__name__)
 
 _EXPECTED = (peer_errors.PeerRefused, peer_errors.PeerBusy, peer_errors.PeerUndecided)
+
+_RESULTS: dict[ty.Any, str] = {
+    peer_errors.PeerRefused: "refused", peer_errors.PeerBusy: "busy",
+    peer_errors.PeerUndecided: "undecided"}
 
 P = ty.TypeVar("P", bound=fields.Payload)
 
@@ -26,6 +31,37 @@ def expected(method: ty.Callable[..., dict[str, ty.Any]]) -> ty.Callable[..., di
     """The peer gets these errors as they are; oslo.messaging logs them without a traceback."""
     decorated = oslo_messaging.expected_exceptions(*_EXPECTED)(method)
     return ty.cast(ty.Callable[..., dict[str, ty.Any]], decorated)
+
+
+class Counted:
+    """An endpoint whose answers are told: ``ok``, ``refused``, ``busy`` or ``undecided``,
+    and ``failed`` for what is none of these.
+
+    A method that the endpoint does not have is not here either, so that
+    nobody's invented name is ever told.
+    """
+
+    def __init__(self, endpoint: ty.Any, told: news.Listener) -> None:
+        self.target = endpoint.target
+        self._endpoint = endpoint
+        self._told = told
+
+    def __getattr__(self, name: str) -> ty.Callable[..., ty.Any]:
+        method = getattr(self._endpoint, name)
+
+        @functools.wraps(method)
+        def counted(*arguments: ty.Any, **named: ty.Any) -> ty.Any:
+            result = "failed"
+            try:
+                answered = method(*arguments, **named)
+                result = "ok"
+                return answered
+            except oslo_messaging.ExpectedException as e:
+                result = _RESULTS.get(e.exc_info[0], "failed")
+                raise
+            finally:
+                self._told.called(name, result)
+        return counted
 
 
 def answer(request_type: type[P], wire: object,

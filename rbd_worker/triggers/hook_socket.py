@@ -21,7 +21,7 @@ import threading
 import time
 import typing as ty
 
-from rbd_worker import hook
+from rbd_worker import hook, news
 from rbd_worker.migration.arrival import Answer
 from rbd_worker.version import VERSION
 
@@ -47,12 +47,15 @@ class HookSocket:
     :param seconds: for one question and its answer.
     :param answer: called from a thread of its own with the XML, and with what tells whether
         the hook still waits.
+    :param told: hears of every answer.
     """
 
-    def __init__(self, path: str, seconds: float, answer: Answering) -> None:
+    def __init__(self, path: str, seconds: float, answer: Answering,
+                 told: news.Listener | None = None) -> None:
         self._path = pathlib.Path(path)
         self._seconds = seconds
         self._answer = answer
+        self._told = told or news.Listener()
         self._users = frozenset({0, os.geteuid()})
         self._askers = threading.BoundedSemaphore(MAX_ASKERS)
         self._socket: socket.socket | None = None
@@ -132,6 +135,7 @@ class HookSocket:
     # -- one question ----------------------------------------------------------
 
     def _serve_one(self, connection: socket.socket, deadline: float) -> None:
+        began = time.monotonic()
         user = _user_of(connection)
         if user not in self._users:
             raise _NoQuestion(f"user {user} may not ask")
@@ -143,6 +147,8 @@ class HookSocket:
             reply = _reply(self._answer(xml, lambda: _is_awaited(connection, deadline)))
         connection.settimeout(_left(deadline))
         connection.sendall(reply)
+        if kind != b"ping":
+            self._told.hook_answered(reply.split(None, 1)[0].decode(), time.monotonic() - began)
 
 
 def _user_of(connection: socket.socket) -> int:

@@ -15,10 +15,11 @@ import msgspec
 import oslo_messaging
 
 import rpcapi
+from rbd_worker import news
 from rbd_worker.migration.audit import Audit
 from rbd_worker.migration.desk import Desk
 from rbd_worker.migration.testimony import Testimonies
-from rbd_worker.triggers.edge import answer, expected, heard
+from rbd_worker.triggers.edge import Counted, answer, expected, heard
 from rbd_worker.triggers.parcels import Sender
 from rpcapi import payloads
 
@@ -96,7 +97,9 @@ class PeerServer:
     """Starts in the background: a broker that is away must not hold up recovery."""
 
     def __init__(self, transport: oslo_messaging.Transport, host: str,
-                 *endpoints: object) -> None:
+                 *endpoints: object, told: news.Listener | None = None) -> None:
+        if told is not None:
+            endpoints = tuple(Counted(endpoint, told) for endpoint in endpoints)
         target = oslo_messaging.Target(exchange=rpcapi.EXCHANGE, topic=rpcapi.TOPIC, server=host)
         self._server = oslo_messaging.get_rpc_server(transport, target, endpoints)
         self._thread = threading.Thread(target=self._server.start, name="peer-server-start",

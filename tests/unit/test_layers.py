@@ -24,7 +24,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("rbd_worker.migration",),
     ("rbd_worker.host",),
     ("rpcapi",),
-    ("rbd_worker.retries", "rbd_worker.periodic", "rbd_worker.conf"),
+    ("rbd_worker.retries", "rbd_worker.periodic", "rbd_worker.conf", "rbd_worker.news"),
     ("rbd_worker.model",),
     ("rbd_worker.catalogue",),
     ("rbd_worker.errors", "rbd_worker.version", "rbd_worker.systemd", "rbd_worker.vitals"),
