@@ -31,6 +31,7 @@ setuptools.setup(
         "oslo.privsep>=3.4",
         # names eventlet itself, which must not be there: see constraints.txt
         "oslo.service[threading]>=4.2",
+        "prometheus_client>=0.20",
         "rich>=13",
         "tenacity>=8.2",
     ],

@@ -112,7 +112,7 @@ def _worker(home: pathlib.Path, host: str,
         f"[DEFAULT]\nhost = {host}\nstate_path = {home}\ntransport_url = fake://\n"
         "[libvirt]\nimages_type = rbd\nimages_rbd_pool = vms\nrbd_user = nova\n"
         f"connection_uri = test://{home}/node.xml\n"
-        "[rbd_worker]\nexecutor = libvirt\n")
+        "[rbd_worker]\nexecutor = libvirt\nmetrics_listen =\n")
     cfg.CONF.reset()
     settings = service.load(["--config-file", str(home / "nova.conf")])
     guests = SimulatedHypervisor(settings.libvirt, host, fleet)

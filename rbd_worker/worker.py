@@ -16,7 +16,7 @@ import time
 import typing as ty
 
 import rpcapi
-from rbd_worker import conf, errors, periodic, vitals
+from rbd_worker import conf, errors, news, periodic, vitals
 from rbd_worker.host import (
     clock_guard,
     deputy,
@@ -69,6 +69,8 @@ from rpcapi import payloads
 if ty.TYPE_CHECKING:
     import oslo_messaging
 
+    from rbd_worker.insight import page
+
 LOG = logging.getLogger(__name__)
 
 #: Without one of these the worker is deaf to Nova or to libvirt.
@@ -96,9 +98,11 @@ class Worker:
                  images: rbd.ImageStore | None = None) -> None:
         self.settings = settings
         self.started = time.time()
+        self.told = news.News()
         self._nova_consumers = consumers.Consumers(
             lambda: tap.consumers_of(broker_settings, f"compute.{settings.host}"))
-        self.journal = journal.Journal(settings.state_directory, host=settings.host)
+        self.journal = journal.Journal(settings.state_directory, host=settings.host,
+                                       told=self.told)
         self.hypervisor = hypervisor or hypervisors.Hypervisor(
             settings.libvirt, settings.host, settings.libvirt_timeout,
             moves=settings.executor is Executor.LIBVIRT)
@@ -128,7 +132,8 @@ class Worker:
                 history.History(settings.host, self.journal),
                 trash_pages.TrashPages(settings.host, ports.trash)),
             self._preflight(rpc_client.Client(transport, settings.rpc_version_cap)),
-            snapshot_endpoint.SnapshotEndpoint(self.snapshots))
+            snapshot_endpoint.SnapshotEndpoint(self.snapshots),
+            told=self.told)
         self._auditor = periodic.Periodic(
             "audit", self._audit_all, settings.audit_interval, shutdown,
             "the audit found out nothing")
@@ -137,13 +142,14 @@ class Worker:
             secrets.Secrets(self.hypervisor.connection, _SECRET_SECONDS),
             self.coordinator.tasks_of, self.journal.refuse)
         self.hook_socket = hook_socket.HookSocket(
-            settings.hook_socket, settings.hook_timeout, self.arrivals.answer)
+            settings.hook_socket, settings.hook_timeout, self.arrivals.answer, self.told)
         self._scout = periodic.Periodic(
             "arrivals", self.arrivals.refresh, ARRIVAL_FACTS_SECONDS, shutdown,
             "what an arriving guest may need is not known")
         self._janitor = janitor.Janitor(
             ports, clock_guard.ClockGuard(settings.state_directory))
         self._warmer = threading.Thread(target=self._warm_up, name="warm-up", daemon=True)
+        self.metrics = self._metrics(settings.metrics_listen)
 
     def _ports(self, transport: "oslo_messaging.Transport",
                broker_settings: broker.BrokerSettings) -> task.Ports:
@@ -166,7 +172,7 @@ class Worker:
             movers=mover.Movers(self.hypervisor, settings.max_concurrent_live_migrations,
                                 settings.live_migration_retry_count, shutdown),
             shutdown=shutdown, records=_records(settings),
-            nova_consumers=self._nova_consumers.count)
+            nova_consumers=self._nova_consumers.count, told=self.told)
 
     def _preflight(self, client: rpc_client.Client) -> preflight_endpoint.PreflightEndpoint:
         surveyor = survey.Surveyor(bench.Bench(
@@ -176,11 +182,23 @@ class Worker:
             journal=self.journal, hearing=self._heard_lately))
         return preflight_endpoint.PreflightEndpoint(surveyor, pair.Preflight(surveyor, client))
 
+    def _metrics(self, listen: tuple[str, int] | None) -> "page.Page | None":
+        if listen is None:
+            return None
+        from rbd_worker.insight import outlook, page, present  # only where it is wanted
+        return outlook.opened(listen, self.told, present.Sources(
+            executor=self.settings.executor.value, started=self.started,
+            open_entries=self.journal.open_entries, tap=self.tap.status,
+            trash=self.coordinator.ports.trash.usage, troubles=self.troubles),
+            lambda: page.Health(self.ailment(), self.hearing))
+
     # -- life ----------------------------------------------------------------
 
     def start(self) -> None:
         self._refuse_beside_nova_compute()
         self.coordinator.recover()
+        if self.metrics is not None:
+            self.metrics.start()
         self.peer_server.start()
         self.events.start()
         if self.settings.hook_actions:
@@ -204,6 +222,8 @@ class Worker:
         self.coordinator.ports.shutdown.set()
         with contextlib.suppress(errors.JournalUnusable):  # told already; thawed at the start
             self.snapshots.stop()
+        if self.metrics is not None:
+            self.metrics.stop()
         self.hook_socket.stop()
         self.tap.stop()
         self.peer_server.stop(self._knock)

@@ -148,6 +148,11 @@ WORKER_OPTS = [
                     "such a user, as service_user or placement."),
     cfg.FloatOpt("os_timeout", default=10.0, min=0.5, max=120.0,
                  help="Seconds that one look at Nova's record may take."),
+    cfg.StrOpt("metrics_listen", default="127.0.0.1:9642",
+               help="Address and port for Prometheus (/metrics) and for health checks "
+                    "(/healthz), as 127.0.0.1:9642 or [::1]:9642. There is neither encryption "
+                    "nor a password: another address than loopback is for a network of the "
+                    "operators' own. Empty: neither is offered."),
     cfg.StrOpt("rpc_version_cap", default=None,
                help="Oldest version of the workers' RPC API in use, as 1.0, while workers are "
                     "upgraded."),

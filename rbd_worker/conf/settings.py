@@ -7,6 +7,7 @@ the remedy; the units are in the names.
 
 import dataclasses
 import difflib
+import ipaddress
 import pathlib
 import typing as ty
 
@@ -102,6 +103,7 @@ class Settings:
     snapshot_before_migration: bool
     snapshot_freeze_limit: float
     rpc_version_cap: str | None
+    metrics_listen: tuple[str, int] | None
     nova_api: credentials.NovaApiSettings | None
 
 
@@ -153,7 +155,9 @@ def settings(conf: cfg.ConfigOpts) -> Settings:
         hook_timeout=own.hook_timeout, hook_actions=frozenset(own.hook_actions),
         snapshot_before_migration=own.snapshot_before_migration,
         snapshot_freeze_limit=own.snapshot_freeze_limit,
-        rpc_version_cap=own.rpc_version_cap, nova_api=credentials.nova_api(conf))
+        rpc_version_cap=own.rpc_version_cap,
+        metrics_listen=_listen("[rbd_worker] metrics_listen", own.metrics_listen),
+        nova_api=credentials.nova_api(conf))
 
 
 def _libvirt(conf: cfg.ConfigOpts) -> LibvirtSettings:
@@ -202,6 +206,23 @@ def _socket_path(option: str, value: str) -> str:
             option=option, reason=f"{value!r} is longer than {_MAX_SOCKET_PATH} bytes",
             fix="Give a shorter path, as /run/rbd-worker/hook.sock")
     return value
+
+
+def _listen(option: str, value: str) -> tuple[str, int] | None:
+    """Address and port, with an IPv6 address in brackets; None where it is empty."""
+    if not value:
+        return None
+    address, _, port = value.rpartition(":")
+    try:
+        number = int(port) if port.isascii() and port.isdecimal() else -1
+        ipaddress.ip_address(address[1:-1] if address.startswith("[") else address)
+        if not 0 < number < 65536 or (":" in address) != (address[:1] + address[-1:] == "[]"):
+            raise ValueError
+    except ValueError:
+        raise errors.BadConfiguration(
+            option=option, reason=f"{value!r} is not an IP address and a port",
+            fix="Write it as 127.0.0.1:9642 or [::1]:9642, or empty for none") from None
+    return address.strip("[]"), number
 
 
 def _refuse_unfit_values(conf: cfg.ConfigOpts) -> None:

@@ -231,7 +231,8 @@ def _config(settings: Settings) -> cfg.ConfigOpts:
     path.write_text(
         f"[DEFAULT]\ntransport_url = {settings.url}\nstate_path = {settings.home}\n"
         "[libvirt]\nimages_type = rbd\nrbd_user = nova\n"
-        f"[rbd_worker]\nexecutor = {settings.executor}\nhook_actions =\naudit_interval = 0\n")
+        f"[rbd_worker]\nexecutor = {settings.executor}\nhook_actions =\naudit_interval = 0\n"
+        "metrics_listen =\n")
     conf.register(cfg.CONF)
     broker.register(cfg.CONF)
     cfg.CONF(["--config-file", str(path)], project="rbd-worker", default_config_files=[])

@@ -235,3 +235,21 @@ def test_a_line_that_cannot_be_read_is_named_and_not_shown(files: Files) -> None
     assert refused.status == 1
     assert "nova.conf:3" in refused.stderr
     assert "the-end-of-a-password" not in refused.stdout + refused.stderr
+
+
+@pytest.mark.parametrize(("value", "expected"), [
+    ("127.0.0.1:9642", ("127.0.0.1", 9642)), ("[::1]:80", ("::1", 80)), ("", None)])
+def test_metrics_are_offered_at_an_address_and_a_port(
+        files: Files, value: str, expected: tuple[str, int] | None) -> None:
+    found = files.settings(RBD, f"[rbd_worker]\nmetrics_listen = {value}\n")
+    assert found.metrics_listen == expected
+
+
+@pytest.mark.parametrize("value", ["9642", "localhost:9642", "127.0.0.1:0", "127.0.0.1:65536",
+                                   "::1:80", "[127.0.0.1]:80", "127.0.0.1:x"])
+def test_what_is_no_address_and_port_is_refused_with_an_example(
+        files: Files, value: str) -> None:
+    with pytest.raises(errors.BadConfiguration) as refused:
+        files.settings(RBD, f"[rbd_worker]\nmetrics_listen = {value}\n")
+    assert "metrics_listen" in refused.value.sentence
+    assert "127.0.0.1:9642" in refused.value.sentence

@@ -19,6 +19,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("rbd_worker.report",),
     ("rbd_worker.service",),
     ("rbd_worker.worker",),
+    ("rbd_worker.insight",),
     ("rbd_worker.triggers",),
     ("rbd_worker.preflight", "rbd_worker.snapshots"),
     ("rbd_worker.migration",),
@@ -53,6 +54,7 @@ HOMES: dict[str, tuple[str, ...]] = {
                  "rbd_worker.host."),
     "openstack": ("rbd_worker.host.nova_api",),
     "keystoneauth1": ("rbd_worker.host.nova_api",),
+    "prometheus_client": ("rbd_worker.insight.",),
     "eventlet": (),
     "pika": (),
 }
