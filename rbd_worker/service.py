@@ -18,7 +18,7 @@ import typing as ty
 from oslo_config import cfg
 from oslo_log import log as oslo_log
 
-from rbd_worker import conf, errors, systemd
+from rbd_worker import conf, errors, request_context, systemd
 from rbd_worker.host import separation
 from rbd_worker.version import VERSION
 
@@ -92,6 +92,7 @@ def main(arguments: ty.Sequence[str] | None = None) -> int:
         return 1
     # afterwards only, so that the other process neither holds the log nor has a level of its own
     oslo_log.setup(cfg.CONF, "rbd-worker", VERSION)
+    request_context.mark_log()
     separated.tell()
     try:
         stopped = _stop_on_signals()

@@ -16,7 +16,7 @@ import typing as ty
 
 import libvirt
 
-from rbd_worker import conf
+from rbd_worker import conf, request_context
 from rbd_worker.host import domain_state, domain_xml, move_errors, move_options
 from rbd_worker.host.move_options import MoveOrder
 from rbd_worker.model import GuestState
@@ -136,7 +136,8 @@ class Move:
         LOG.info("[instance: %s] moves to %s (flags %#x, parameters %s)", self._instance, uri,
                  flags, ", ".join(sorted(parameters)) or "none")
         watcher = threading.Thread(
-            target=self._watch, args=(domain, domain_xml.memory_bytes(xml)), daemon=True,
+            target=request_context.bound(self._watch),
+            args=(domain, domain_xml.memory_bytes(xml)), daemon=True,
             name=f"progress-{self._instance[:8]}")
         watcher.start()
         try:

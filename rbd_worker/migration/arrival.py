@@ -17,7 +17,7 @@ import logging
 import re
 import typing as ty
 
-from rbd_worker import conf, errors
+from rbd_worker import conf, errors, request_context
 from rbd_worker.host import arriving_xml, ceph_conf, instances, new_directory, secrets
 from rbd_worker.host.arriving_xml import ArrivingGuest, RbdDisk
 from rbd_worker.migration import proof, results
@@ -86,6 +86,13 @@ class Arrivals:
             LOG.warning("an arriving guest is let in without a look: %s", e)
             return Answer()
         task = self._task_of(guest.uuid)
+        with request_context.of(task.migration.request_id if task else ""):
+            return self._about(guest, xml, task, is_awaited)
+
+    # -- inside ----------------------------------------------------------------
+
+    def _about(self, guest: ArrivingGuest, xml: bytes, task: Task | None,
+               is_awaited: ty.Callable[[], bool]) -> Answer:
         if task is None and not self._is_ours(guest):
             LOG.info("[instance: %s] arrives and is not Nova's: it is let in as it is", guest.uuid)
             return Answer()
@@ -101,8 +108,6 @@ class Arrivals:
         LOG.info("[instance: %s] arrives%s", guest.uuid,
                  " and gets the monitors of this host's ceph.conf" if changed else "")
         return Answer(xml=changed)
-
-    # -- inside ----------------------------------------------------------------
 
     def _tried(self, action: str, guest: ArrivingGuest, do: ty.Callable[[], T]) -> T | None:
         """One action; where it cannot be done, the guest comes in without it."""

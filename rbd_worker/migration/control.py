@@ -11,7 +11,7 @@ import logging
 import typing as ty
 import uuid
 
-from rbd_worker import errors
+from rbd_worker import errors, request_context
 from rbd_worker.host.hypervisor import Progress
 from rbd_worker.migration.coordinator import Coordinator
 from rbd_worker.migration.journal import Entry
@@ -86,8 +86,9 @@ class Control:
                               request.request_id or f"req-{uuid.uuid4()}")
         if self._coordinator.begin(migration) is None:
             raise errors.BadInput(what=f"migration {migration.key}", reason="it is known already")
-        LOG.info("%s begins as source, to %s, ordered by an operator", migration,
-                 migration.destination)
+        with request_context.of(migration.request_id):
+            LOG.info("%s begins as source, to %s, ordered by an operator", migration,
+                     migration.destination)
         return contract.LiveMigrateReply(migration=migration.key)
 
     # -- inside --------------------------------------------------------------

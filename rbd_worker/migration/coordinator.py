@@ -14,7 +14,7 @@ import threading
 import time
 import typing as ty
 
-from rbd_worker import errors
+from rbd_worker import errors, request_context
 from rbd_worker.migration import destination_steps, engine, timers
 from rbd_worker.migration.journal import Entry
 from rbd_worker.migration.task import Ports, Task
@@ -64,8 +64,9 @@ class Coordinator:
         """Put every open entry of the journal back to work; how many there were."""
         entries = self.ports.journal.open_entries()
         for entry in entries:
-            LOG.info("%s is picked up again as %s, in %s", entry.migration,
-                     entry.migration.role, entry.phase)
+            with request_context.of(entry.migration.request_id):
+                LOG.info("%s is picked up again as %s, in %s", entry.migration,
+                         entry.migration.role, entry.phase)
             self.ports.told.resumed(entry.migration, entry.opened,
                                     entry.outcome is Outcome.UNRESOLVED)
             self._add(entry)
@@ -168,8 +169,9 @@ class Coordinator:
         """Have a task for oneself; who wanted to look at it meanwhile gets to it afterwards.
 
         What could not be journaled is looked at again, whoever wanted it.
+        What is logged meanwhile carries the id of its request.
         """
-        with task.lock:
+        with task.lock, request_context.of(task.migration.request_id):
             try:
                 yield
             except errors.JournalUnusable:
@@ -207,10 +209,11 @@ class Coordinator:
 
     def abort_task(self, task: Task) -> None:
         """Durable before anything is done, so that a restart does not forget it."""
-        task.note("abort_requested")
-        task.abort_requested = True
-        if not task.is_nova and task.phase is Phase.LIVE:
-            self.ports.movers.abort(task.migration)
+        with request_context.of(task.migration.request_id):
+            task.note("abort_requested")
+            task.abort_requested = True
+            if not task.is_nova and task.phase is Phase.LIVE:
+                self.ports.movers.abort(task.migration)
         self.wake(task.key)
 
     def resolve(self, task: Task, outcome: Outcome, note: str) -> None:
@@ -236,7 +239,8 @@ class Coordinator:
         """Executor libvirt: make the move end now. False if nothing is open."""
         for task in self._at_source(instance, number):
             if not task.is_nova and task.phase is Phase.LIVE:
-                self.ports.movers.force_complete(task.migration)
+                with request_context.of(task.migration.request_id):
+                    self.ports.movers.force_complete(task.migration)
             return True
         return False
 
@@ -295,8 +299,12 @@ class Coordinator:
         with self._lock:
             self._queued.discard(key)
             task = self._tasks.get(key)
-        if task is None:
-            return
+        if task is not None:
+            with request_context.of(task.migration.request_id):
+                self._run_wanted(task)
+
+    def _run_wanted(self, task: Task) -> None:
+        key = task.key
         task.is_wanted = True
         if not task.lock.acquire(blocking=False):
             return  # no thread of the pool waits: whoever has the task wakes it again

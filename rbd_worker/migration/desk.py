@@ -7,7 +7,7 @@ happens follows from what this host itself observes.
 
 import logging
 
-from rbd_worker import errors
+from rbd_worker import errors, request_context
 from rbd_worker.migration.coordinator import Coordinator
 from rbd_worker.migration.journal import StepState
 from rbd_worker.migration.task import Task
@@ -159,7 +159,8 @@ class Desk:
     def _open(self, migration: Migration) -> Task:
         self._coordinator.check_room(migration)
         self._ports.journal.open(migration)
-        LOG.info("%s begins as destination, the guest is on %s", migration, migration.source)
+        with request_context.of(migration.request_id):
+            LOG.info("%s begins as destination, the guest is on %s", migration, migration.source)
         return self._coordinator.adopt(migration)
 
     def _check_source_has_it_open(self, migration: Migration) -> None:

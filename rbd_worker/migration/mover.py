@@ -11,7 +11,7 @@ import logging
 import threading
 import typing as ty
 
-from rbd_worker import errors, retries
+from rbd_worker import errors, request_context, retries
 from rbd_worker.host.hypervisor import Hypervisor, MoveOrder, Progress
 from rbd_worker.model import GuestState, Migration, Role
 
@@ -101,36 +101,43 @@ class Movers:
             LOG.warning("%s cannot be aborted now: %s", migration, e.sentence)
 
     def _run(self, migration: Migration, order: MoveOrder) -> None:
-        end: dict[str, ty.Any]
-        try:
-            end = self._moved(migration, order)
-        except errors.Error as e:
-            LOG.warning("%s %s", migration, e.sentence)
-            end = {"error": e.sentence}
-        except Exception as e:
-            LOG.exception("%s the move ended in a way that is not foreseen", migration)
-            end = {"error": f"internal error {type(e).__name__}"}
+        with request_context.of(migration.request_id):
+            end = self._end_of_move(migration, order)
         with self._lock:
             self._moving.pop(migration.key, None)
             self._ends[migration.key] = end
         self.on_end((migration.key, migration.role))
 
-    def _follow(self, migration: Migration) -> None:
-        """An adopted move has an end as any other, unless libvirt cannot be asked for it."""
-        end: dict[str, ty.Any] | None = None
+    def _end_of_move(self, migration: Migration, order: MoveOrder) -> dict[str, ty.Any]:
         try:
-            said = self._hypervisor.follow(migration.instance,
-                                           lambda p: self._keep(migration, p))
-            end = {"error": said} if said else {"adopted": True}
+            return self._moved(migration, order)
         except errors.Error as e:
             LOG.warning("%s %s", migration, e.sentence)
-        except Exception:
-            LOG.exception("%s the move is not watched any more", migration)
+            return {"error": e.sentence}
+        except Exception as e:
+            LOG.exception("%s the move ended in a way that is not foreseen", migration)
+            return {"error": f"internal error {type(e).__name__}"}
+
+    def _follow(self, migration: Migration) -> None:
+        """An adopted move has an end as any other, unless libvirt cannot be asked for it."""
+        with request_context.of(migration.request_id):
+            end = self._end_of_adopted(migration)
         with self._lock:
             self._moving.pop(migration.key, None)
             if end is not None:
                 self._ends[migration.key] = end
         self.on_end((migration.key, migration.role))
+
+    def _end_of_adopted(self, migration: Migration) -> dict[str, ty.Any] | None:
+        try:
+            said = self._hypervisor.follow(migration.instance,
+                                           lambda p: self._keep(migration, p))
+            return {"error": said} if said else {"adopted": True}
+        except errors.Error as e:
+            LOG.warning("%s %s", migration, e.sentence)
+        except Exception:
+            LOG.exception("%s the move is not watched any more", migration)
+        return None
 
     def _moved(self, migration: Migration, order: MoveOrder) -> dict[str, ty.Any]:
         if self._slots is None:

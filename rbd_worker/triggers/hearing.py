@@ -13,7 +13,7 @@ import logging
 import threading
 import typing as ty
 
-from rbd_worker import errors
+from rbd_worker import errors, request_context
 from rbd_worker.migration import leftover
 from rbd_worker.migration.coordinator import Coordinator
 from rbd_worker.model import Migration, Role
@@ -52,14 +52,14 @@ class Hearing:
         try:
             message = casts.parse(body, host=self._host)
             if message is not None:
-                self._act(message)
+                with request_context.of(message.request_id):
+                    self._act(message)
         except errors.BadInput as e:
             LOG.warning("a message is refused: %s", e.sentence)
             self._ports.journal.refuse("cast", e.sentence)
 
     def _act(self, message: casts.Heard) -> None:
-        LOG.debug("[instance: %s] [%s] heard %s", message.instance, message.request_id or "-",
-                  type(message).__name__)
+        LOG.debug("[instance: %s] heard %s", message.instance, type(message).__name__)
         match message:
             case casts.LiveMigrationCast():
                 self._begin(message)
@@ -89,8 +89,8 @@ class Hearing:
         if self._coordinator.begin(migration, cast.unique_id) is None:
             LOG.info("%s was heard before; nothing is begun twice", migration)
             return
-        LOG.info("%s [%s] begins as source, to %s, moved by %s", migration,
-                 cast.request_id or "-", migration.destination, migration.executor)
+        LOG.info("%s begins as source, to %s, moved by %s", migration, migration.destination,
+                 migration.executor)
         self._begun(migration.instance, migration.key, migration.destination)
 
     def _look_for_leftover(self, check: casts.CheckDestination) -> None:
@@ -101,8 +101,8 @@ class Hearing:
             if check.instance in self._looking or len(self._looking) >= MAX_LOOKS:
                 return
             self._looking.add(check.instance)
-        self._coordinator.submit(functools.partial(
-            self._ensure_no_leftover, check.instance, check.source_hint))
+        self._coordinator.submit(request_context.bound(functools.partial(
+            self._ensure_no_leftover, check.instance, check.source_hint)))
 
     def _ensure_no_leftover(self, instance: str, holder: str) -> None:
         try:

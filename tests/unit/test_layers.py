@@ -28,7 +28,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("rbd_worker.retries", "rbd_worker.periodic", "rbd_worker.conf", "rbd_worker.news"),
     ("rbd_worker.model",),
     ("rbd_worker.catalogue",),
-    ("rbd_worker.errors", "rbd_worker.version", "rbd_worker.systemd", "rbd_worker.vitals"),
+    ("rbd_worker.errors", "rbd_worker.version", "rbd_worker.systemd", "rbd_worker.vitals",
+     "rbd_worker.request_context"),
 )
 
 #: Where a library may be imported; whoever else needs it asks these files.
