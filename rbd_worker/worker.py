@@ -31,6 +31,7 @@ from rbd_worker.host import (
     trash_pages,
 )
 from rbd_worker.host import hypervisor as hypervisors
+from rbd_worker.insight import notifying
 from rbd_worker.migration import (
     arrival,
     audit,
@@ -150,6 +151,7 @@ class Worker:
             ports, clock_guard.ClockGuard(settings.state_directory))
         self._warmer = threading.Thread(target=self._warm_up, name="warm-up", daemon=True)
         self.metrics = self._metrics(settings.metrics_listen)
+        self._notifications = notifying.opened(transport, settings.host, self.told)
 
     def _ports(self, transport: "oslo_messaging.Transport",
                broker_settings: broker.BrokerSettings) -> task.Ports:
@@ -199,6 +201,8 @@ class Worker:
         self.coordinator.recover()
         if self.metrics is not None:
             self.metrics.start()
+        if self._notifications is not None:
+            self._notifications.start()
         self.peer_server.start()
         self.events.start()
         if self.settings.hook_actions:
@@ -229,6 +233,8 @@ class Worker:
         self.peer_server.stop(self._knock)
         self.events.stop()
         self.coordinator.stop()
+        if self._notifications is not None:
+            self._notifications.stop()
         self.hypervisor.close()
         self.images.close()
         self.journal.close()
