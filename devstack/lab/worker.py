@@ -99,12 +99,13 @@ def start(host: Host, prefix: collections.abc.Sequence[str] = ()) -> Worker:
 
 def write_config(lab: "Lab", host: Host, executor: str = "libvirt", nova: Values | None = None,
                  libvirt: Values | None = None, rabbit: Values | None = None,
-                 **own: object) -> None:
+                 notifications: Values | None = None, **own: object) -> None:
     """Write both configuration files of a worker.
 
     :param nova: more options for [DEFAULT] of nova.conf.
     :param libvirt: more options for [libvirt] of nova.conf; None removes a usual one.
     :param rabbit: options for [oslo_messaging_rabbit] of nova.conf.
+    :param notifications: options for [oslo_messaging_notifications] of nova.conf.
     :param own: options for [rbd_worker] of the worker's own file.
     """
     default: dict[str, object] = {
@@ -117,7 +118,8 @@ def write_config(lab: "Lab", host: Host, executor: str = "libvirt", nova: Values
         "live_migration_inbound_addr": host.address, "live_migration_scheme": "tcp",
         **(libvirt or {})}
     host.write(NOVA_CONF, _ini({"DEFAULT": default, "libvirt": usual,
-                                "oslo_messaging_rabbit": rabbit or {}}), 0o640)
+                                "oslo_messaging_rabbit": rabbit or {},
+                                "oslo_messaging_notifications": notifications or {}}), 0o640)
     host.write(WORKER_CONF, _ini({"rbd_worker": {"executor": executor, **own}}))
 
 

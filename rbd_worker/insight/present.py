@@ -79,6 +79,10 @@ class Present(Collector):
             for role in Role:
                 family.add_metric((role.value,), numbers[role])
             yield family
+        now = time.time()
+        yield GaugeMetricFamily(
+            "rbd_worker_oldest_open_migration_seconds", "Age of the oldest of these; 0 for none.",
+            max((now - e.opened for e in entries), default=0.0))
 
     def _tap(self) -> collections.abc.Iterator[Metric]:
         status = self._sources.tap()
