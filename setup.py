@@ -29,6 +29,7 @@ setuptools.setup(
         "oslo.log>=6",
         "oslo.messaging>=14.9",
         "oslo.privsep>=3.4",
+        "oslo.reports>=3.6",
         # names eventlet itself, which must not be there: see constraints.txt
         "oslo.service[threading]>=4.2",
         "prometheus_client>=0.20",

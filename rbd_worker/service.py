@@ -94,8 +94,10 @@ def main(arguments: ty.Sequence[str] | None = None) -> int:
     oslo_log.setup(cfg.CONF, "rbd-worker", VERSION)
     request_context.mark_log()
     separated.tell()
+    from rbd_worker.insight import guru
     try:
         stopped = _stop_on_signals()
+        guru.on_signal(cfg.CONF)
         if settings.is_idle:
             LOG.warning("[libvirt] images_type is not rbd: rbd-worker has nothing to do on %s "
                         "and stays idle", settings.host)
@@ -111,12 +113,15 @@ def main(arguments: ty.Sequence[str] | None = None) -> int:
 def _run(settings: conf.Settings, stopped: threading.Event) -> ty.NoReturn:
     # imported late: a wrong option is told before half a second of imports
     from rbd_worker import worker as workers
+    from rbd_worker.insight import guru
     from rbd_worker.triggers import broker
     from rpcapi import client as rpc_client
 
     workers.raise_descriptor_limit()
     broker_settings = broker.from_conf(cfg.CONF)  # refuses a transport_url that is none
     worker = workers.Worker(settings, rpc_client.transport_for(cfg.CONF), broker_settings)
+    guru.add("Worker", worker.in_brief)
+    guru.add("Open migrations", worker.open_in_brief)
     worker.start()
     LOG.info("rbd-worker %s starts on %s, executor %s", VERSION, settings.host,
              settings.executor)

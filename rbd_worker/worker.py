@@ -257,6 +257,17 @@ class Worker:
             unresolved=sum(1 for e in entries if e.outcome is not None),
             troubles=tuple(sentence[:1024] for sentence in self.troubles()))
 
+    def in_brief(self) -> dict[str, object]:
+        """Names and values, for a report."""
+        return {"executor": self.settings.executor, "hearing": self.hearing,
+                "ailment": self.ailment() or "none", "trouble": self.troubles() or "none"}
+
+    def open_in_brief(self) -> dict[str, object]:
+        """Each open migration: how far it is, and why it is not further."""
+        return {f"{e.migration} as {e.migration.role}":
+                f"{e.phase}, {e.outcome or 'goes on'}, {e.reason or 'no reason'}"
+                for e in self.journal.open_entries()} or {"open": "none"}
+
     def troubles(self) -> list[str]:
         """What keeps this worker from judging or recording at the moment, a sentence each."""
         found = [self.journal.trouble, self._janitor.doubt, *self.snapshots.keeper.troubles]

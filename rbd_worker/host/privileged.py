@@ -41,7 +41,7 @@ GROUP = "rbd_worker_privileged"
 #: hangs makes slow.
 _SECONDS = 20.0
 _MOVES = (0, syscalls.NOREPLACE, syscalls.EXCHANGE)
-_STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2)
 _MAX_ID = 0xFFFFFFFE  # the one above it means "as it is"
 
 
@@ -274,7 +274,8 @@ def fork(instances_path: str) -> Channel:
     context.inside = _Inside(beneath.Base(instances_path), inner, outer)
     channel = Channel(outer)
     parent = os.getpid()
-    # the other process ends with its channel: a stop meant for both must not end it first
+    # the other process ends with its channel: a stop meant for both must not end it first,
+    # nor must a wish for a report (SIGUSR2)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
     try:
         with _translated():

@@ -57,6 +57,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "openstack": ("rbd_worker.host.nova_api",),
     "keystoneauth1": ("rbd_worker.host.nova_api",),
     "prometheus_client": ("rbd_worker.insight.",),
+    "oslo_reports": ("rbd_worker.insight.guru",),
     "eventlet": (),
     "pika": (),
 }

@@ -134,7 +134,7 @@ def test_a_stop_that_is_meant_for_both_does_not_end_the_one_that_is_asked(host: 
     make(host, UUID, console_log=b"boot")
 
     def stopped() -> list[str]:
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2):
             os.kill(channel().pid, number)
         return list(_content(host))
 
