@@ -13,9 +13,10 @@ import sys
 import urllib.parse
 
 import pytest
-from manual import source
+from manual import insight, source
 
 from rbd_worker import conf, errors
+from rbd_worker.insight import notices
 from rbd_worker.version import VERSION
 from rpcapi import client, fields
 from tests import lab_session
@@ -260,3 +261,10 @@ def test_a_link_to_nowhere_ends_the_build(small: pathlib.Path) -> None:
     done = _build(small, small.with_name("html"))
     assert done.returncode != 0
     assert "two.md" in done.stderr
+
+
+def test_every_metric_and_every_notification_has_its_row(pages: dict[str, Page]) -> None:
+    codes = pages["insight.html"].codes
+    assert {metric.name for metric in insight.metrics()} <= codes
+    assert {event.type for event in notices.EVENTS} <= codes
+    assert {*notices.MIGRATION_FIELDS, *notices.DIRECTORY_FIELDS} <= codes

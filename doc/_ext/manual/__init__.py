@@ -12,7 +12,7 @@ import typing as ty
 
 from sphinx.application import Sphinx
 
-from manual import commands, failures, messages, notes, options, quotes, remote
+from manual import commands, failures, insight, messages, notes, options, quotes, remote
 
 
 def setup(app: Sphinx) -> dict[str, ty.Any]:
@@ -21,6 +21,9 @@ def setup(app: Sphinx) -> dict[str, ty.Any]:
     app.add_directive("worker-commands", commands.Commands)
     app.add_directive("worker-rpc", remote.Methods)
     app.add_directive("worker-payloads", remote.Payloads)
+    app.add_directive("worker-metrics", insight.Metrics)
+    app.add_directive("worker-notifications", insight.Notifications)
+    app.add_directive("worker-notification-fields", insight.NotificationFields)
     app.add_directive("worker-errors", failures.Errors)
     app.add_directive("worker-catalogue", messages.Catalogue)
     app.add_directive("worker-witnesses", failures.Witnesses)

@@ -11,12 +11,7 @@ import typing as ty
 
 import pytest
 import yaml
-from prometheus_client import CollectorRegistry
-
-from rbd_worker.host.trash import Usage
-from rbd_worker.insight.families import Families
-from rbd_worker.insight.present import Present
-from tests.unit.insight.test_page import Worker
+from manual import insight
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 RULES = ROOT / "etc/prometheus/rbd-worker.rules.yml"
@@ -25,20 +20,13 @@ DASHBOARD = ROOT / "etc/grafana/rbd-worker.json"
 
 #: What Prometheus itself adds to each series.
 _ADDED = {"instance", "job"}
-_SUFFIXES = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_sum", "_count")}
+_SUFFIXES = {"histogram": ("_bucket", "_sum", "_count")}
 
 
 def series() -> dict[str, set[str]]:
     """Every series of a worker, with its labels."""
-    families = vars(Families(CollectorRegistry()))
-    found = {metric._name + suffix: {*metric._labelnames, *({"le"} if suffix == "_bucket" else ())}
-             for metric in families.values() for suffix in _SUFFIXES[metric._type]}
-    worker = Worker()
-    worker.trash = Usage(2, 4096, 1 << 30)
-    for family in Present(worker.sources()).collect():
-        for sample in family.samples:
-            found[sample.name] = set(sample.labels)
-    return found
+    return {metric.name + suffix: {*metric.labels, *({"le"} if suffix == "_bucket" else ())}
+            for metric in insight.metrics() for suffix in _SUFFIXES.get(metric.kind, ("",))}
 
 
 def rules() -> list[dict[str, ty.Any]]:
