@@ -70,7 +70,7 @@ from rpcapi import payloads
 if ty.TYPE_CHECKING:
     import oslo_messaging
 
-    from rbd_worker.insight import page
+    from rbd_worker.insight import outlook
 
 LOG = logging.getLogger(__name__)
 
@@ -184,15 +184,23 @@ class Worker:
             journal=self.journal, hearing=self._heard_lately))
         return preflight_endpoint.PreflightEndpoint(surveyor, pair.Preflight(surveyor, client))
 
-    def _metrics(self, listen: tuple[str, int] | None) -> "page.Page | None":
+    def _metrics(self, listen: tuple[str, int] | None) -> "outlook.Outlook | None":
         if listen is None:
             return None
-        from rbd_worker.insight import outlook, page, present  # only where it is wanted
-        return outlook.opened(listen, self.told, present.Sources(
-            executor=self.settings.executor.value, started=self.started,
-            open_entries=self.journal.open_entries, tap=self.tap.status,
-            trash=self.coordinator.ports.trash.usage, troubles=self.troubles),
-            lambda: page.Health(self.ailment(), self.hearing))
+        from rbd_worker.insight import outlook, overlap, page, present  # only where it is wanted
+        ports = self.coordinator.ports
+        return outlook.Outlook(
+            listen, self.told,
+            present.Sources(
+                executor=self.settings.executor.value, started=self.started,
+                open_entries=self.journal.open_entries, tap=self.tap.status,
+                trash=ports.trash.usage, troubles=self.troubles),
+            lambda: page.Health(self.ailment(), self.hearing),
+            overlap.Sight(
+                images=self.hypervisor.images, watchers=self.images.watchers,
+                own=self.images.own_addresses,
+                theirs=lambda migration: frozenset(
+                    ports.peers.testify(migration.peer, migration.instance).addresses)))
 
     # -- life ----------------------------------------------------------------
 

@@ -32,6 +32,10 @@ class Families:
             "rbd_worker_downtime_seconds",
             "Time in which the guest stood still, by libvirt; executor libvirt only.",
             registry=registry, buckets=_DOWNTIME)
+        self.overlap = Histogram(
+            "rbd_worker_watcher_overlap_seconds",
+            "Time in which both hosts watched a guest's disk, to a second; as source.",
+            registry=registry, buckets=_LONG)
         self.staged = Counter(
             "rbd_worker_staged_bytes", "Data of files that were staged as destination.",
             registry=registry)

@@ -5,9 +5,11 @@ import collections.abc
 import contextlib
 import json
 import pathlib
+import re
 import shutil
 import socket
 import subprocess
+import time
 import typing as ty
 import urllib.parse
 import urllib.request
@@ -18,7 +20,7 @@ import yaml
 
 from devstack import lab as labs
 from devstack.conductor import LiveMigration
-from devstack.lab import processes
+from devstack.lab import processes, worker
 from rbd_worker.insight import notices
 from tests import lab_session
 from tests.functional.fleet import Fleet
@@ -30,6 +32,8 @@ RULES = ROOT / "etc/prometheus/rbd-worker.rules.yml"
 SECONDS = 60.0
 PORT = 9642
 DRIVER = {"driver": "messagingv2"}
+#: A busy guest never arrives by itself then.
+SLOW = {"live_migration_bandwidth": 4}
 
 
 class Prometheus:
@@ -109,6 +113,29 @@ def test_prometheus_sees_the_migration_that_was_just_made(
     rules = [rule for group in prometheus.ask("rules")["groups"] for rule in group["rules"]]
     assert {rule["health"] for rule in rules} == {"ok"}
     assert [r["name"] for r in rules if r["state"] != "inactive"] == []
+
+
+def test_the_time_in_which_both_hosts_watch_the_disk_is_measured(fleet: Fleet) -> None:
+    fleet.start(libvirt=SLOW)
+    guest = fleet.lab.define_guest(fleet.one, busy=True)
+    guest.wait_for_console(fleet.one)
+    order = fleet.move(guest, fleet.one, fleet.two)
+    both = {fleet.one.address, fleet.two.address}
+    fleet.until(lambda: set(guest.watchers()) == both, "both hosts at the disk")
+    time.sleep(processes.patience(6))
+    fleet.one.run([worker.program("rbd-workerctl"), *worker.CONFIG_FILES, "migration", "abort",
+                   order.uuid])
+    fleet.closed(order)
+    fleet.until(lambda: overlaps(fleet.one)["count"] == 1, "the end of the measurement", SECONDS)
+    assert overlaps(fleet.one)["sum"] > 0
+    assert overlaps(fleet.two)["count"] == 0
+
+
+def overlaps(host: labs.Host) -> dict[str, float]:
+    """How many were measured on that host, and their seconds together."""
+    _, text = answer(host, "/metrics")
+    return {part: float(value) for part, value in re.findall(
+        r"^rbd_worker_watcher_overlap_seconds_(count|sum) (\S+)$", text, re.MULTILINE)}
 
 
 def test_health_is_well_and_a_taken_port_ends_nothing(fleet: Fleet) -> None:

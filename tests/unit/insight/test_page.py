@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from rbd_worker import errors, news
 from rbd_worker.host.trash import Usage
-from rbd_worker.insight import outlook, page, present
+from rbd_worker.insight import outlook, overlap, page, present
 from rbd_worker.triggers.edge import Counted
 from rbd_worker.triggers.tap_status import Counters, TapState, TapStatus
 
@@ -32,8 +32,10 @@ class Worker:
         return present.Sources("nova", 1.0, list, self._tap, self._usage, list)
 
     def page(self, port: int = 0) -> page.Page:
-        return outlook.opened(("127.0.0.1", port), self.told, self.sources(),
-                              lambda: self.health)
+        nobody = overlap.Sight(lambda instance: (), lambda image: frozenset(), frozenset,
+                               lambda migration: frozenset())
+        return outlook.Outlook(("127.0.0.1", port), self.told, self.sources(),
+                               lambda: self.health, nobody).page
 
     def _tap(self) -> TapStatus:
         return TapStatus(TapState.HEARING, 1.0, "", "queue", self.last_probe, Counters(heard=3))
