@@ -15,6 +15,8 @@ from rbd_worker.migration import journal
 from rbd_worker.model import Outcome, Role
 
 SECONDS = 40.0
+#: Where a worker answers Prometheus, by default.
+METRICS_PORT = 9642
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,6 +141,16 @@ class Fleet:
                                  for name, worker in self.workers.items())
                 raise AssertionError(f"{what} was not seen within {seconds} s: {shown}\n{logs}")
             time.sleep(0.05)
+
+
+def answer(host: labs.Host, path: str) -> tuple[int, str]:
+    """What the worker on ``host`` answers there, asked by its default address."""
+    script = ("import http.client, sys\n"
+              f"c = http.client.HTTPConnection('127.0.0.1', {METRICS_PORT}, timeout=20)\n"
+              "c.request('GET', sys.argv[1]); r = c.getresponse()\n"
+              "print(r.status, r.read().decode())")
+    status, _, body = host.run(["python3", "-c", script, path]).stdout.partition(" ")
+    return int(status), body
 
 
 def states(directory: pathlib.Path) -> dict[str, FileState]:

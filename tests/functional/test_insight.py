@@ -23,14 +23,13 @@ from devstack.conductor import LiveMigration
 from devstack.lab import processes, worker
 from rbd_worker.insight import notices
 from tests import lab_session
-from tests.functional.fleet import Fleet
+from tests.functional.fleet import METRICS_PORT, Fleet, answer
 
 pytestmark = pytest.mark.lab
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 RULES = ROOT / "etc/prometheus/rbd-worker.rules.yml"
 SECONDS = 60.0
-PORT = 9642
 DRIVER = {"driver": "messagingv2"}
 #: A busy guest never arrives by itself then.
 SLOW = {"live_migration_bandwidth": 4}
@@ -80,7 +79,7 @@ class Prometheus:
 def watched(fleet: Fleet) -> Fleet:
     """Two workers whose metrics are offered to the lab's network."""
     for host in (fleet.one, fleet.two):
-        fleet.lab.write_config(host, metrics_listen=f"{host.address}:{PORT}",
+        fleet.lab.write_config(host, metrics_listen=f"{host.address}:{METRICS_PORT}",
                                notifications=DRIVER)
         fleet.workers[host.name] = fleet.lab.start_worker(host)
     for one in fleet.workers.values():
@@ -92,7 +91,7 @@ def watched(fleet: Fleet) -> Fleet:
 def prometheus(watched: Fleet, tmp_path: pathlib.Path) -> collections.abc.Iterator[Prometheus]:
     lab_session.demand("" if shutil.which("prometheus") else
                        "no Prometheus is installed (apt-get install prometheus)")
-    one = Prometheus(tmp_path, [f"{h.address}:{PORT}" for h in (watched.one, watched.two)])
+    one = Prometheus(tmp_path, [f"{h.address}:{METRICS_PORT}" for h in (watched.one, watched.two)])
     yield one
     one.stop()
 
@@ -103,7 +102,7 @@ def test_prometheus_sees_the_migration_that_was_just_made(
     watched.moved(guest, watched.one, watched.two)
     prometheus.until('sum(rbd_worker_migrations_total{outcome="completed"})', 2)
     prometheus.until('sum(rbd_worker_directories_trashed_total{cause="plan"})', 1)
-    at_source = f'{{instance="{watched.one.address}:{PORT}"}}'
+    at_source = f'{{instance="{watched.one.address}:{METRICS_PORT}"}}'
     prometheus.until(f"rbd_worker_downtime_seconds_count{at_source}", 1)
     prometheus.until("sum(rbd_worker_staged_bytes_total) > bool 0", 1)
     prometheus.until('sum(rbd_worker_tap_state{state="hearing"})', 2)
@@ -154,21 +153,12 @@ def test_health_is_well_and_a_taken_port_ends_nothing(fleet: Fleet) -> None:
         assert second.is_running()
 
 
-def answer(host: labs.Host, path: str) -> tuple[int, str]:
-    """What the worker on ``host`` answers there, asked by its default address."""
-    script = ("import http.client, sys\n"
-              f"c = http.client.HTTPConnection('127.0.0.1', {PORT}, timeout=20)\n"
-              "c.request('GET', sys.argv[1]); r = c.getresponse()\n"
-              "print(r.status, r.read().decode())")
-    status, _, body = host.run(["python3", "-c", script, path]).stdout.partition(" ")
-    return int(status), body
-
-
 @contextlib.contextmanager
 def occupied(host: labs.Host) -> collections.abc.Iterator[None]:
     """Somebody else listens at the worker's default address on that host."""
     script = ("import socket\n"
-              f"s = socket.create_server(('127.0.0.1', {PORT})); print('listening', flush=True)\n"
+              f"s = socket.create_server(('127.0.0.1', {METRICS_PORT}))\n"
+              "print('listening', flush=True)\n"
               "input()")
     with subprocess.Popen(host.command(["python3", "-c", script]), stdin=subprocess.PIPE,
                           stdout=subprocess.PIPE) as other:

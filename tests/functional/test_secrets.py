@@ -9,7 +9,9 @@ between workers.
 
 import base64
 import json
+import os
 import pathlib
+import signal
 import sys
 import threading
 import typing as ty
@@ -23,7 +25,7 @@ from devstack import lab as labs
 from devstack.conductor import Conductor
 from devstack.lab import broker, worker
 from rbd_worker.model import Outcome
-from tests.functional.fleet import Fleet
+from tests.functional.fleet import Fleet, answer
 
 pytestmark = pytest.mark.lab
 
@@ -60,6 +62,11 @@ class Wire:
         """The bodies that went to one of these exchanges; the default one's name is empty."""
         return b"\n".join(body for key, body in list(self._messages)
                           if key.removeprefix("publish.") in exchanges)
+
+    def notifications(self) -> bytes:
+        """The bodies of those that the workers sent."""
+        return b"\n".join(body for _, body in list(self._messages) if b"rbd_worker.node" in body
+                          and b"event_type" in body)
 
     def __enter__(self) -> "Wire":
         self._lab.broker.evaluate(f'rabbit_trace:start(<<"{broker.VHOST}">>)')
@@ -157,7 +164,8 @@ def _journals(host: labs.Host) -> dict[str, bytes]:
 def watched(lab: labs.Lab, fleet: Fleet) -> ty.Iterator[tuple[Fleet, Wire]]:
     """Both workers with debug logging, beside passwords, and everything on the wire kept."""
     with Wire(lab) as wire:
-        fleet.start(nova={"debug": True, "live_migration_retry_count": 1})
+        fleet.start(nova={"debug": True, "live_migration_retry_count": 1},
+                    notifications={"driver": "messagingv2", "transport_url": lab.broker_url})
         for host in (fleet.one, fleet.two):
             path = host.root / worker.NOVA_CONF.lstrip("/")
             path.write_text(path.read_text() + SECTIONS)
@@ -193,6 +201,10 @@ def test_no_planted_secret_shows_anywhere(watched: tuple[Fleet, Wire], lab: labs
     shown["what is open"] = _control(one, "migration", "list", "--open")
     fleet.restart(two)
     assert {e.outcome for e in fleet.closed(alone, 60).values()} == {Outcome.COMPLETED}
+    pid = fleet.workers["node1"].service.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGUSR2)
+    fleet.workers["node1"].wait_log("open = none")  # its last line
     logs = {f"log of {name}": each.service.log.read_bytes()
             for name, each in fleet.workers.items()}
 
@@ -203,7 +215,11 @@ def test_no_planted_secret_shows_anywhere(watched: tuple[Fleet, Wire], lab: labs
     assert b"node1" in shown["status"], "the command works at all"
     assert b"DEBUG" in logs["log of node1"], "debug logging is on"
     everywhere = {**logs, **shown, **_journals(one), **_journals(two),
+                  "metrics": answer(one, "/metrics")[1].encode(),
+                  "notifications": wire.notifications(),
                   "messages between workers": wire.of("rbd_worker", "")}
+    assert b"rbd_worker.migration.unresolved" in everywhere["notifications"]
+    assert b"transport_url = ***" in logs["log of node1"], "the report"
     assert b"pre_live_migration" in everywhere["messages between workers"]
     secrets = _secrets(lab)
     assert _found(secrets, {"Nova's casts": wire.of("nova")}), "the broker was really listened to"
