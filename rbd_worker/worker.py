@@ -47,7 +47,7 @@ from rbd_worker.migration import (
     testimony,
 )
 from rbd_worker.model import Executor
-from rbd_worker.preflight import bench, pair, survey
+from rbd_worker.preflight import bench, matrix, pair, survey
 from rbd_worker.snapshots import desk as snapshots
 from rbd_worker.triggers import (
     broker,
@@ -182,7 +182,8 @@ class Worker:
             directories=self.coordinator.ports.directories,
             secrets=secrets.Secrets(self.hypervisor.connection, _SECRET_SECONDS),
             journal=self.journal, hearing=self._heard_lately))
-        return preflight_endpoint.PreflightEndpoint(surveyor, pair.Preflight(surveyor, client))
+        return preflight_endpoint.PreflightEndpoint(
+            surveyor, pair.Preflight(surveyor, client), matrix.Matrix(surveyor, client))
 
     def _metrics(self, listen: tuple[str, int] | None) -> "outlook.Outlook | None":
         if listen is None:

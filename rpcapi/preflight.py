@@ -4,7 +4,8 @@
 An operator asks the worker of the source (``preflight``).  That one asks the
 destination for its survey (``survey``), takes its own, tries the ways between
 the two, and answers with rows.  For the matrix of all hosts one worker sends
-``survey_all`` to all and gets a ``surveyed`` from each.
+``survey_all`` to all and gets a ``surveyed`` from each; then it has each try
+the way to one other (``try_routes``, ``routes_tried``).
 """
 
 import typing as ty
@@ -12,7 +13,7 @@ import typing as ty
 import msgspec
 
 from rpcapi import client as clients
-from rpcapi.fields import HostName, InstanceUUID, MigrationKey, Payload, Text
+from rpcapi.fields import HostName, InstanceUUID, MigrationKey, Payload, Size, Text
 from rpcapi.payloads.files import PathProbe
 
 #: Seconds that the survey of one host may take, and one whole preflight.
@@ -51,18 +52,33 @@ class Guest(Payload, frozen=True, kw_only=True):
     """What the destination has to know of a guest in order to say whether it can take it.
 
     :ivar images: the RBD images of its disks, as ``pool/image``.
-    :ivar cpu: the ``<cpu>`` element of its running XML; empty where it has none.
+    :ivar cpu: the ``<cpu>`` element of its running XML, of its host where it has
+        host-passthrough; empty where it has none.
+    :ivar cpu_is_host: that is the host's.
+    :ivar is_kvm: it runs with KVM, so that its CPU matters.
     :ivar bridges: host bridges that its interfaces are plugged into.
+    :ivar networks: libvirt's own networks that they are in.
     :ivar graphics: IP addresses that its VNC and SPICE servers listen on.
     :ivar machine: the machine type, as ``pc-q35-7.2``.
+    :ivar architecture: as ``x86_64``.
+    :ivar memory: bytes that it may have at most.
+    :ivar huge_pages: bytes of one of the huge pages it is made of; 0 for plain memory.
+    :ivar local_paths: files and devices outside its directory that it has open.
     """
 
     instance: InstanceUUID
     images: Texts = ()
     cpu: Xml = ""
+    cpu_is_host: bool = False
+    is_kvm: bool = False
     bridges: Texts = ()
+    networks: Texts = ()
     graphics: Texts = ()
     machine: Text = ""
+    architecture: Text = ""
+    memory: Size = 0
+    huge_pages: Size = 0
+    local_paths: Texts = ()
 
 
 class Traits(Payload, frozen=True, kw_only=True):
@@ -75,6 +91,10 @@ class Traits(Payload, frozen=True, kw_only=True):
     :ivar sees_nonce: the asker's nonce file is visible here: a shared path; None for not known.
     :ivar data_port: a port of libvirt's range on which this host listens for a
         few seconds so that the asker can try the way; 0 for none.
+    :ivar data_ports: that range, as ``49152-49215``.
+    :ivar own_name: what libvirt there takes for that host's name.
+    :ivar native_tls, tunnelled: ``live_migration_with_native_tls`` and
+        ``live_migration_tunnelled``; None for not known.
     """
 
     host: HostName
@@ -98,6 +118,10 @@ class Traits(Payload, frozen=True, kw_only=True):
     inbound_address: Text = ""
     migration_uri: Text = ""
     data_port: ty.Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0
+    data_ports: Text = ""
+    own_name: Text = ""
+    native_tls: bool | None = None
+    tunnelled: bool | None = None
 
 
 class SurveyRequest(Payload, frozen=True, kw_only=True):
@@ -106,6 +130,7 @@ class SurveyRequest(Payload, frozen=True, kw_only=True):
     :ivar guest: one that is to come; None for no particular one.
     :ivar probe: a nonce of the asker, to tell a shared path.
     :ivar listens: open a data port for the asker to try.
+    :ivar found_at: IP addresses that the asker finds under this host's name.
     """
 
     asker: HostName
@@ -113,6 +138,7 @@ class SurveyRequest(Payload, frozen=True, kw_only=True):
     guest: Guest | None = None
     probe: PathProbe | None = None
     listens: bool = False
+    found_at: Texts = ()
 
 
 class Survey(Payload, frozen=True, kw_only=True):
@@ -147,6 +173,21 @@ class Surveyed(Payload, frozen=True, kw_only=True):
     survey: Survey
 
 
+class TryRoutesRequest(Payload, frozen=True, kw_only=True):
+    """Try the way to the host whose traits these are; send ``routes_tried`` to the asker."""
+
+    asker: HostName
+    token: MigrationKey
+    traits: Traits
+
+
+class RoutesTried(Payload, frozen=True, kw_only=True):
+    token: MigrationKey
+    source: HostName
+    destination: HostName
+    rows: Rows
+
+
 class MatrixRequest(Payload, frozen=True, kw_only=True):
     """Operator to a worker: ask all hosts at once.
 
@@ -157,7 +198,10 @@ class MatrixRequest(Payload, frozen=True, kw_only=True):
 
 
 class MatrixReply(Payload, frozen=True, kw_only=True):
+    """:ivar routes: the ways that were tried; of the others nothing is known."""
+
     surveys: ty.Annotated[tuple[Survey, ...], msgspec.Meta(max_length=10_000)]
+    routes: ty.Annotated[tuple[RoutesTried, ...], msgspec.Meta(max_length=10_000)] = ()
 
 
 def preflight(client: clients.Client, source: str, request: PreflightRequest) -> PreflightReply:
@@ -183,3 +227,13 @@ def survey_all(client: clients.Client, request: SurveyAllRequest) -> None:
 def surveyed(client: clients.Client, host: str, answer: Surveyed) -> None:
     """Tell ``host`` what it asked all about."""
     client.cast(host, "surveyed", answer, "1.1")
+
+
+def try_routes(client: clients.Client, host: str, request: TryRoutesRequest) -> None:
+    """Have ``host`` try the way to another."""
+    client.cast(host, "try_routes", request, "1.1")
+
+
+def routes_tried(client: clients.Client, host: str, answer: RoutesTried) -> None:
+    """Tell ``host`` how the way that it asked about was found."""
+    client.cast(host, "routes_tried", answer, "1.1")

@@ -5,20 +5,22 @@ import contextlib
 import socket
 import threading
 
-#: Where QEMU listens for an arriving guest, unless qemu.conf says otherwise.
-PORTS = range(49152, 49216)
+from rbd_worker.host import libvirt_conf
+
 #: Seconds for which the port is open.
 OPEN_SECONDS = 5.0
 
 
-def open_for_a_moment(address: str = "", seconds: float = OPEN_SECONDS) -> int:
+def open_for_a_moment(address: str = "", seconds: float = OPEN_SECONDS,
+                      ports: range = libvirt_conf.DATA_PORTS) -> int:
     """Listen on the highest free port of the range; it closes by itself.
 
     :param address: to listen on; empty for all.
+    :param ports: that qemu.conf gives to arriving guests.
     :returns: the port, 0 where none is free.
     """
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    for port in reversed(PORTS):  # libvirt takes the lowest first
+    for port in reversed(ports):  # libvirt takes the lowest first
         listening = socket.socket(family, socket.SOCK_STREAM)
         try:
             listening.bind((address, port))

@@ -42,8 +42,24 @@ def _versions(source: contract.Traits, destination: contract.Traits, say: Say) -
         yield say.ok(found)
 
 
+def _encryption(source: contract.Traits, destination: contract.Traits, say: Say) -> Rows:
+    """The source's settings decide; the destination has to be ready for them."""
+    for option, here, there in (
+            ("live_migration_with_native_tls", source.native_tls, destination.native_tls),
+            ("live_migration_tunnelled", source.tunnelled, destination.tunnelled)):
+        if here is None or there is None:
+            yield say.unknown(f"one of the hosts did not tell its {option}",
+                              "Upgrade the older worker")
+        elif here != there:
+            yield say.failed(f"{option} is {here} here, {there} on {destination.host}",
+                             f"Set [libvirt] {option} alike on all hosts")
+        else:
+            yield say.ok(f"{option} is {here} on both")
+
+
 COMPARISONS = (Comparison("libvirt.host-uuid", _host_uuids),
-               Comparison("libvirt.versions", _versions))
+               Comparison("libvirt.versions", _versions),
+               Comparison("libvirt.encryption", _encryption))
 
 
 def dotted(version: int) -> str:

@@ -14,7 +14,14 @@ import msgspec
 
 from rbd_worker import errors
 from rbd_worker.host import peers, probe
-from rbd_worker.preflight import comparisons, guest, image_checks, routes, traits
+from rbd_worker.preflight import (
+    comparisons,
+    guest,
+    image_checks,
+    listener_checks,
+    routes,
+    traits,
+)
 from rbd_worker.preflight.bench import Say
 from rbd_worker.preflight.survey import Surveyor
 from rpcapi import client as clients
@@ -44,9 +51,11 @@ class Preflight:
                 self._bench, guest.of(self._bench, request.instance))
         survey_request = contract.SurveyRequest(
             asker=own, salt=secrets.token_hex(16), guest=travelling, listens=True)
+        found_at = _found_at(request.destination)
         with concurrent.futures.ThreadPoolExecutor(1) as beside:
             ours = beside.submit(self._surveyor.survey, survey_request)
-            theirs, clock = self._ask(request.destination, survey_request)
+            theirs, clock = self._ask(request.destination, msgspec.structs.replace(
+                survey_request, found_at=found_at))
             mine = ours.result()
         rows = [*mine.rows]
         if theirs is not None:
@@ -74,3 +83,11 @@ class Preflight:
         return survey, [say.ok(f"the worker of {destination} answered in "
                                f"{after - before:.2f} s"),
                         comparisons.clocks(own, survey.traits, before, after)]
+
+
+def _found_at(destination: str) -> tuple[str, ...]:
+    """The addresses behind the name, for the destination to recognise as its own."""
+    try:
+        return tuple(listener_checks.resolved(destination))
+    except OSError:
+        return ()  # the row about the name tells

@@ -1,69 +1,138 @@
 # SPDX-License-Identifier: Apache-2.0
 """The ways from this host to the destination, each of them tried."""
 
+import concurrent.futures
+import functools
 import ipaddress
-import logging
 import socket
 import time
+import typing as ty
 
 from rbd_worker import errors
 from rbd_worker.host import move_options
+from rbd_worker.preflight import certificates, refusals
 from rbd_worker.preflight.bench import Bench, Rows, Say
+from rbd_worker.preflight.listener_checks import PORTS, resolved, way
 from rpcapi import preflight as contract
-
-LOG = logging.getLogger(__name__)
 
 #: Seconds that one connection may take.
 CONNECT_SECONDS = 1.5
+#: Seconds for a connection through ssh, which has to start a shell there.
+SSH_SECONDS = 4.0
+
+Try: ty.TypeAlias = ty.Callable[[], Rows]
 
 
 def rows(bench: Bench, destination: str, traits: contract.Traits | None) -> Rows:
-    """Rows about the name, libvirt's own connection and the data port.
+    """Rows about the name, libvirt's own connection and the data port; tried together.
 
     :param traits: of the destination; None where its worker does not answer.
     """
+    try:
+        tries = _tries(bench, destination, traits)
+    except errors.BadHostName as e:
+        say = Say("route.name", bench.settings.host)
+        yield say.failed(f"{destination} told an address that is none: {e}",
+                         "Correct live_migration_inbound_addr there")
+        return
+    with concurrent.futures.ThreadPoolExecutor(len(tries)) as pool:
+        found = [pool.submit(_tried, one) for one in tries]
+        for tried in found:
+            yield from tried.result()
+
+
+def _tries(bench: Bench, destination: str, traits: contract.Traits | None) -> list[Try]:
     order = move_options.MoveOrder(destination, (traits and traits.inbound_address) or None)
     host = bench.settings.host
-    yield from _name(order.address, Say("route.name", host))
-    yield from _libvirt(bench, order, Say("route.libvirt", host))
-    yield from _data_port(order.address, traits, Say("route.data-port", host))
+    uri = move_options.connection_uri(bench.settings.libvirt, order)
+    transport, port = way(bench.settings.libvirt, destination)
+    tries: list[Try] = [
+        functools.partial(_name, order.address, Say("route.name", host)),
+        functools.partial(_libvirt, bench, uri, transport, Say("route.libvirt", host))]
+    if transport == "tls":
+        tries.append(functools.partial(certificates.rows, order.address, port or PORTS["tls"],
+                                       CONNECT_SECONDS, Say("route.certificate", host)))
+    if bench.settings.libvirt.live_migration_tunnelled:
+        return tries  # everything goes through libvirt's own connection
+    address = order.address
+    if traits is not None and not order.inbound_address:
+        address = traits.own_name or address
+        tries.append(functools.partial(_data_name, order.address, traits,
+                                       Say("route.data-name", host)))
+    tries.append(functools.partial(_data_port, address, traits, Say("route.data-port", host)))
+    return tries
+
+
+def _tried(one: Try) -> list[contract.Row]:
+    return list(one())
 
 
 def _name(address: str, say: Say) -> Rows:
     fix = f"Add {address} to DNS or /etc/hosts, with the address of its migration network"
     try:
-        answers = socket.getaddrinfo(address, None, type=socket.SOCK_STREAM)
+        found = resolved(address)
     except OSError as e:
         yield say.failed(f"{address} does not resolve: {e}", fix)
         return
-    found = sorted({str(answer[4][0]) for answer in answers})
-    if any(ipaddress.ip_address(one.partition("%")[0]).is_loopback for one in found):
+    if any(ipaddress.ip_address(one).is_loopback for one in found):
         yield say.failed(f"{address} resolves to {', '.join(found)}, which is this host itself",
                          fix)
     else:
         yield say.ok(f"{address} is {', '.join(found)}")
 
 
-def _libvirt(bench: Bench, order: move_options.MoveOrder, say: Say) -> Rows:
-    uri = move_options.connection_uri(bench.settings.libvirt, order)
+def _libvirt(bench: Bench, uri: str, transport: str, say: Say) -> Rows:
     began = time.monotonic()
     try:
-        bench.hypervisor.try_uri(uri, CONNECT_SECONDS)
+        bench.hypervisor.try_uri(uri, SSH_SECONDS if transport == "ssh" else CONNECT_SECONDS)
     except errors.HypervisorUnavailable as e:
-        yield say.failed(str(e), "See that libvirtd listens there (listen_tcp, port 16509; "
-                                 "listen_tls, port 16514) and that nothing between blocks it")
+        yield say.failed(str(e), refusals.remedy(str(e), transport))
         return
     yield say.ok(f"{uri} opens in {time.monotonic() - began:.2f} s")
 
 
+def _data_name(address: str, traits: contract.Traits, say: Say) -> Rows:
+    """The destination's libvirt says its own name; QEMU here has to find the same host by it."""
+    if not traits.own_name:
+        yield say.unknown(f"{traits.host} did not tell its own name")
+        return
+    fix = (f"Have {traits.own_name} resolve here to the migration address of {traits.host}, or "
+           "set live_migration_inbound_addr there")
+    try:
+        theirs = resolved(traits.own_name)
+    except OSError as e:
+        yield say.failed(f"libvirt on {traits.host} sends guests to {traits.own_name}, which does "
+                         f"not resolve here: {e}", fix)
+        return
+    if any(ipaddress.ip_address(one).is_loopback for one in theirs):
+        yield say.failed(f"libvirt on {traits.host} sends guests to {traits.own_name}, which is "
+                         f"{', '.join(theirs)} here: this host itself", fix)
+        return
+    try:
+        ours = resolved(address)
+    except OSError:
+        ours = []  # the row of the name tells
+    if ours and not set(ours) & set(theirs):
+        yield say.warning(f"{address} is {', '.join(ours)}, but libvirt there sends guests to "
+                          f"{traits.own_name}, {', '.join(theirs)}", fix)
+    else:
+        yield say.ok(f"libvirt there sends guests to {traits.own_name}, {', '.join(theirs)}")
+
+
 def _data_port(address: str, traits: contract.Traits | None, say: Say) -> Rows:
-    if traits is None or not traits.data_port:
+    if traits is None:
         yield say.unknown("the destination opened no port to try")
+        return
+    ports = traits.data_ports or "49152-49215"
+    if not traits.data_port:
+        yield say.unknown(f"{traits.host} opened no port of {ports} to try",
+                          "Ask again; if it stays so, all of them are taken there: widen "
+                          "migration_port_min and migration_port_max in its qemu.conf")
         return
     port = traits.data_port
     try:
-        with socket.create_connection((address, port), CONNECT_SECONDS):
-            yield say.ok(f"{address} port {port} can be reached")
+        with socket.create_connection((address.strip("[]"), port), CONNECT_SECONDS):
+            yield say.ok(f"{address} port {port} can be reached, one of {ports}")
     except OSError as e:
         yield say.failed(f"{address} port {port} cannot be reached: {e}",
-                         "Open the ports 49152 to 49215 between the compute hosts")
+                         f"Open the TCP ports {ports} between the compute hosts")

@@ -13,9 +13,12 @@ from rbd_worker import errors
 from rbd_worker.preflight import (
     ceph_checks,
     files_checks,
+    guest_checks,
     hook_checks,
     image_checks,
     libvirt_checks,
+    listener_checks,
+    moving_checks,
     traits,
     worker_checks,
 )
@@ -31,7 +34,9 @@ THREADS = 8
 
 CHECKS: tuple[Check, ...] = (
     *worker_checks.CHECKS, *libvirt_checks.CHECKS,
-    *ceph_checks.CHECKS, *image_checks.CHECKS, *files_checks.CHECKS, *hook_checks.CHECKS,
+    *listener_checks.CHECKS, *moving_checks.CHECKS,
+    *ceph_checks.CHECKS, *files_checks.CHECKS, *hook_checks.CHECKS,
+    *guest_checks.CHECKS, *image_checks.CHECKS,
 )
 
 

@@ -12,7 +12,7 @@ import typing as ty
 
 import rpcapi
 from rbd_worker import errors
-from rbd_worker.host import listener, probe
+from rbd_worker.host import inspection, libvirt_conf, listener, probe
 from rbd_worker.model import Verdict
 from rbd_worker.preflight import ceph_traits
 from rbd_worker.preflight.bench import Bench
@@ -35,13 +35,19 @@ def _settings(bench: Bench, _request: contract.SurveyRequest) -> Fields:
             "ceph_user": settings.ceph.user, "secret_uuid": settings.ceph.secret_uuid,
             "instances_path": settings.instances_path, "vnc_listen": settings.vnc_listen,
             "inbound_address": settings.libvirt.live_migration_inbound_addr or "",
-            "migration_uri": settings.libvirt.live_migration_uri or ""}
+            "migration_uri": settings.libvirt.live_migration_uri or "",
+            "native_tls": settings.libvirt.live_migration_with_native_tls,
+            "tunnelled": settings.libvirt.live_migration_tunnelled}
 
 
 def _libvirt(bench: Bench, _request: contract.SurveyRequest) -> Fields:
     versions = bench.hypervisor.versions()
     return {"host_uuid": versions.host_uuid, "libvirt_version": versions.libvirt,
             "hypervisor_version": versions.hypervisor}
+
+
+def _own_name(bench: Bench, _request: contract.SurveyRequest) -> Fields:
+    return {"own_name": inspection.own_name(bench.hypervisor.connection)}
 
 
 def _path(bench: Bench, request: contract.SurveyRequest) -> Fields:
@@ -53,13 +59,15 @@ def _path(bench: Bench, request: contract.SurveyRequest) -> Fields:
 
 
 def _data_port(bench: Bench, request: contract.SurveyRequest) -> Fields:
+    ports = libvirt_conf.data_ports(libvirt_conf.read("qemu.conf"))
+    told = {"data_ports": f"{ports.start}-{ports.stop - 1}"}
     if not request.listens:
-        return {}
-    return {"data_port": listener.open_for_a_moment()}
+        return told
+    return {**told, "data_port": listener.open_for_a_moment(ports=ports)}
 
 
-GATHERERS: dict[str, Gatherer] = {"settings": _settings, "libvirt": _libvirt, "path": _path,
-                                  "data port": _data_port,
+GATHERERS: dict[str, Gatherer] = {"settings": _settings, "libvirt": _libvirt,
+                                  "own name": _own_name, "path": _path, "data port": _data_port,
                                   "ceph": ceph_traits.gather, "key": ceph_traits.gather_key}
 
 
