@@ -218,6 +218,13 @@ class HypervisorUnavailable(Transient):
     remedy = "Check that libvirtd (or virtqemud) runs and that this user may open {uri}"
 
 
+class NameUnresolved(Transient):
+    """A host's name without an address, as this host sees it."""
+
+    msg = "{name} does not resolve: {reason}"
+    remedy = "Add {name} to DNS or /etc/hosts, with the address of its migration network"
+
+
 class SecretUnusable(Permanent):
     """libvirt has no such secret, none of its value, or keeps the value to itself."""
 

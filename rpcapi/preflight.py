@@ -4,8 +4,9 @@
 An operator asks the worker of the source (``preflight``).  That one asks the
 destination for its survey (``survey``), takes its own, tries the ways between
 the two, and answers with rows.  For the matrix of all hosts one worker sends
-``survey_all`` to all and gets a ``surveyed`` from each; then it has each try
-the way to one other (``try_routes``, ``routes_tried``).
+``survey_all`` to all and gets two ``surveyed`` from each, at once without a
+survey and later with it; then it has each try the way to one other
+(``try_routes``, ``routes_tried``).
 """
 
 import typing as ty
@@ -169,8 +170,13 @@ class SurveyAllRequest(Payload, frozen=True, kw_only=True):
 
 
 class Surveyed(Payload, frozen=True, kw_only=True):
+    """:ivar survey: None right after the question was heard, so that the asker knows whom to
+        wait for.
+    """
+
     token: MigrationKey
-    survey: Survey
+    host: HostName
+    survey: Survey | None = None
 
 
 class TryRoutesRequest(Payload, frozen=True, kw_only=True):
@@ -198,7 +204,10 @@ class MatrixRequest(Payload, frozen=True, kw_only=True):
 
 
 class MatrixReply(Payload, frozen=True, kw_only=True):
-    """:ivar routes: the ways that were tried; of the others nothing is known."""
+    """:ivar surveys: of every host that heard the question; one that was not ready in time has
+        a row ``worker.peer`` that says so, and nothing else.
+    :ivar routes: the ways that were tried; of the others nothing is known.
+    """
 
     surveys: ty.Annotated[tuple[Survey, ...], msgspec.Meta(max_length=10_000)]
     routes: ty.Annotated[tuple[RoutesTried, ...], msgspec.Meta(max_length=10_000)] = ()

@@ -24,11 +24,15 @@ T = ty.TypeVar("T")
 
 
 class Versions(ty.NamedTuple):
-    """As libvirt counts: major * 1,000,000 + minor * 1,000 + release."""
+    """As libvirt counts: major * 1,000,000 + minor * 1,000 + release.
+
+    :ivar capabilities: libvirt's whole description of this host, XML.
+    """
 
     libvirt: int
     hypervisor: int
     host_uuid: str
+    capabilities: str = ""
 
 
 class Hypervisor:
@@ -101,13 +105,16 @@ class Hypervisor:
             image for text in texts for image in domain_xml.rbd_images(text)))
 
     def versions(self) -> Versions:
-        """Of what runs here, and libvirt's name for this host.
+        """Of what runs here, and what libvirt tells of this host.
+
+        It may take seconds after libvirt's start, which then tries every QEMU.
 
         :raises errors.HypervisorUnavailable: it cannot be asked.
         """
         def ask(libvirtd: libvirt.virConnect) -> Versions:
+            told = libvirtd.getCapabilities()
             return Versions(libvirtd.getLibVersion(), libvirtd.getVersion(),
-                            domain_xml.host_uuid(libvirtd.getCapabilities()))
+                            domain_xml.host_uuid(told), told)
         return self._translated(ask)
 
     def description(self, instance: str) -> str | None:

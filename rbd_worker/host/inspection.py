@@ -30,7 +30,9 @@ class Control(ty.NamedTuple):
 
 
 def own_name(connection: Connection) -> str:
-    """What libvirt takes for this host's name; it tells it to whoever sends a guest.
+    """What libvirt takes for this host's name.
+
+    It tells it to whoever sends a guest, unless ``migration_host`` of qemu.conf says otherwise.
 
     :raises errors.HypervisorUnavailable: it cannot be asked.
     """
@@ -55,24 +57,22 @@ def control(connection: Connection, instance: str) -> Control | None:
     return _asked(connection, look)
 
 
-def machines(connection: Connection, architecture: str) -> frozenset[str]:
-    """The machine types that this host's QEMU has for a guest's architecture.
+def machines(capabilities: str, architecture: str) -> frozenset[str]:
+    """The machine types that a host's QEMU has for a guest's architecture.
 
-    :raises errors.HypervisorUnavailable: it cannot be asked.
+    :param capabilities: what libvirt tells of that host.
     """
-    text = _asked(connection, lambda libvirtd: str(libvirtd.getCapabilities()))
     return frozenset(
-        machine.text or "" for arch in ElementTree.fromstring(text).findall("guest/arch")
+        machine.text or "" for arch in ElementTree.fromstring(capabilities).findall("guest/arch")
         if arch.get("name") == architecture for machine in arch.iter("machine"))
 
 
-def host_cpu(connection: Connection) -> str:
-    """This host's own ``<cpu>`` element; empty where libvirt tells none.
+def host_cpu(capabilities: str) -> str:
+    """A host's own ``<cpu>`` element; empty where libvirt tells none.
 
-    :raises errors.HypervisorUnavailable: it cannot be asked.
+    :param capabilities: what libvirt tells of that host.
     """
-    text = _asked(connection, lambda libvirtd: str(libvirtd.getCapabilities()))
-    element = ElementTree.fromstring(text).find("host/cpu")
+    element = ElementTree.fromstring(capabilities).find("host/cpu")
     return "" if element is None else ElementTree.tostring(element, encoding="unicode")
 
 

@@ -2,10 +2,12 @@
 """What checks look through, and how they tell what they found."""
 
 import dataclasses
+import threading
 import typing as ty
 
 from rbd_worker import conf, errors
 from rbd_worker.host import hypervisor, instances, secrets
+from rbd_worker.host.hypervisor import Versions
 from rbd_worker.migration import journal
 from rpcapi import preflight as contract
 
@@ -21,9 +23,30 @@ class Hearing:
     sentence: str
 
 
+class Once:
+    """An answer that several checks want: the first one asks, the others wait for it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._answers: list[Versions | errors.Error] = []
+
+    def ask(self, question: ty.Callable[[], Versions]) -> Versions:
+        """What ``question`` returned or raised as it was asked first."""
+        with self._lock:
+            if not self._answers:
+                try:
+                    self._answers.append(question())
+                except errors.Error as e:
+                    self._answers.append(e)
+        (answer,) = self._answers
+        if isinstance(answer, errors.Error):
+            raise answer
+        return answer
+
+
 @dataclasses.dataclass(frozen=True)
 class Bench:
-    """This host, as its worker sees it; built once."""
+    """This host, as its worker sees it; see :meth:`afresh`."""
 
     settings: conf.Settings
     hypervisor: hypervisor.Hypervisor
@@ -33,6 +56,20 @@ class Bench:
     journal: journal.Journal
     hearing: ty.Callable[[], Hearing]
     images_type: str = "rbd"
+    _versions: Once = dataclasses.field(default_factory=Once, init=False, compare=False)
+
+    def versions(self) -> Versions:
+        """Of libvirt and QEMU, and what libvirt tells of this host; asked for once.
+
+        libvirt's answer is long, and slow for a while after its start.
+
+        :raises errors.HypervisorUnavailable: it cannot be asked.
+        """
+        return self._versions.ask(self.hypervisor.versions)
+
+    def afresh(self) -> "Bench":
+        """The same for another survey, with nothing asked yet."""
+        return dataclasses.replace(self)
 
 
 class Say:

@@ -9,6 +9,9 @@ from rpcapi import preflight as contract
 #: From the worst to the best.
 STATES: ty.Final[tuple[contract.State, ...]] = ("failed", "warning", "unknown", "ok")
 
+#: What can only be seen where one host lays a file for the other to find; either way is right.
+_PAIR_ONLY = frozenset({"files.shared"})
+
 
 class Cell(ty.NamedTuple):
     """One way from a host to another.
@@ -37,8 +40,9 @@ def cells(reply: contract.MatrixReply) -> list[Cell]:
             if pair[0] == pair[1]:
                 continue
             bad = {**own[pair[0]]}
-            rows = [*comparisons.compare(source.traits, destination.traits),
-                    *tried.get(pair, ())]
+            rows = [row for row in comparisons.compare(source.traits, destination.traits)
+                    if row.name not in _PAIR_ONLY]
+            rows += tried.get(pair, ())
             for more in (own[pair[1]], _bad(rows)):
                 for name, state in more.items():
                     bad[name] = worst((state, bad.get(name, "ok")))

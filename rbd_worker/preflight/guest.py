@@ -20,7 +20,7 @@ def of(bench: Bench, instance: str) -> contract.Guest:
     cpu = domain.find("cpu")
     is_host = cpu is not None and cpu.get("mode") in ("host-passthrough", "maximum")
     if is_host:
-        told = inspection.host_cpu(bench.hypervisor.connection)
+        told = inspection.host_cpu(bench.versions().capabilities)
     else:
         told = "" if cpu is None else ElementTree.tostring(cpu, encoding="unicode")
     machine = domain.find("os/type")

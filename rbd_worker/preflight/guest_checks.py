@@ -59,7 +59,8 @@ def _machine(bench: Bench, request: contract.SurveyRequest, say: Say) -> Rows:
     coming = _comes(bench, request)
     if coming is None:
         return
-    known = inspection.machines(bench.hypervisor.connection, coming.architecture or "x86_64")
+    known = inspection.machines(bench.versions().capabilities,
+                                coming.architecture or "x86_64")
     if not coming.machine or not known:
         yield say.unknown("the guest names no machine type" if known else
                           f"libvirt here tells no machine type of {coming.architecture}")

@@ -16,7 +16,7 @@ _INSTALL = "Run 'rbd-workerctl hook install' on this host"
 
 
 def _files(bench: Bench) -> hook_files.HookFiles:
-    counted = bench.hypervisor.versions().libvirt
+    counted = bench.versions().libvirt
     return hook_files.of(bench.settings, (counted // 1_000_000, counted // 1000 % 1000))
 
 

@@ -6,7 +6,7 @@ from rpcapi import preflight as contract
 
 
 def _connection(bench: Bench, _request: contract.SurveyRequest, say: Say) -> Rows:
-    versions = bench.hypervisor.versions()
+    versions = bench.versions()
     yield say.ok(f"{bench.settings.libvirt.uri}: libvirt {dotted(versions.libvirt)}, "
                  f"QEMU {dotted(versions.hypervisor)}")
 

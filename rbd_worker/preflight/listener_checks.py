@@ -2,12 +2,11 @@
 """Does this host's libvirt listen for others, on what, and who may come in?"""
 
 import ipaddress
-import socket
 import typing as ty
 import urllib.parse
 
-from rbd_worker import conf
-from rbd_worker.host import inspection, libvirt_conf, move_options
+from rbd_worker import conf, errors
+from rbd_worker.host import inspection, libvirt_conf, move_options, names
 from rbd_worker.preflight.bench import Bench, Check, Rows, Say
 from rpcapi import preflight as contract
 
@@ -88,9 +87,9 @@ def _inbound_address(bench: Bench, request: contract.SurveyRequest, say: Say) ->
         what = f"live_migration_inbound_addr {inbound}"
         fix = "Set it to an address of this host on the migration network, or to a name of one"
         try:
-            addresses = resolved(inbound)
-        except OSError as e:
-            yield say.failed(f"{what} does not resolve here: {e}", fix)
+            addresses = names.addresses(inbound)
+        except errors.NameUnresolved as e:
+            yield say.failed(f"live_migration_inbound_addr: {e}", fix)
             return
     else:
         addresses, what = list(request.found_at), f"the address that {request.asker} finds"
@@ -114,12 +113,16 @@ def _own_name(bench: Bench, _request: contract.SurveyRequest, say: Say) -> Rows:
     if libvirt.live_migration_inbound_addr or libvirt.live_migration_tunnelled:
         yield say.ok("not used: live_migration_inbound_addr or live_migration_tunnelled is set")
         return
-    name = inspection.own_name(bench.hypervisor.connection)
+    chosen = (libvirt_conf.read("qemu.conf") or {}).get("migration_host")
+    name = chosen or inspection.own_name(bench.hypervisor.connection)
     fix = ("Give this host a name that others resolve (hostnamectl, /etc/hosts without it on a "
            "127.* line), or set live_migration_inbound_addr")
-    if name.partition(".")[0] == "localhost":
+    if name.startswith("localhost"):  # libvirt's own test
         yield say.failed(f"libvirt takes this host's name for {name} and refuses guests that "
                          "arrive", fix)
+    elif chosen:
+        yield say.ok(f"libvirt tells others to send guests to {name} (migration_host in "
+                     "qemu.conf)")
     else:
         yield say.ok(f"libvirt tells others to send guests to {name}")
 
@@ -127,15 +130,6 @@ def _own_name(bench: Bench, _request: contract.SurveyRequest, say: Say) -> Rows:
 CHECKS = (Check("libvirt.listener", _listener), Check("libvirt.auth-tcp", _authentication),
           Check("libvirt.inbound-address", _inbound_address),
           Check("libvirt.own-name", _own_name))
-
-
-def resolved(name: str) -> list[str]:
-    """Every address of ``name``, here and now.
-
-    :raises OSError: it has none.
-    """
-    answers = socket.getaddrinfo(name.strip("[]"), None, type=socket.SOCK_STREAM)
-    return sorted({str(answer[4][0]).partition("%")[0] for answer in answers})
 
 
 def _is_only_here(address: str) -> bool:

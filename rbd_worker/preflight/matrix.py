@@ -11,25 +11,19 @@ nothing is claimed: they are not tried.
 import logging
 import secrets
 import threading
-import time
-import typing as ty
 
 from rbd_worker import errors
 from rbd_worker.host import peers
-from rbd_worker.preflight import comparisons, routes
+from rbd_worker.preflight import routes
+from rbd_worker.preflight.gathering import Gathering
 from rbd_worker.preflight.survey import Surveyor
 from rpcapi import client as clients
 from rpcapi import preflight as contract
 
 LOG = logging.getLogger(__name__)
 
-#: Seconds for a survey (see survey.SECONDS) and its way here; who answers later is not waited for.
-SURVEYS_SECONDS = 2.5
-#: Seconds without another answer after which all are taken to have answered.
-QUIET_SECONDS = 0.5
-#: Seconds for the tries of the ring.
-ROUTES_SECONDS = 3.0
-_POLL = 0.05
+#: Seconds for the tries of the ring, which all go on at the same time.
+ROUTES_SECONDS = 4.5
 
 
 class Matrix:
@@ -40,34 +34,24 @@ class Matrix:
         self._host = surveyor.bench.settings.host
         self._client = client
         self._one_at_a_time = threading.Lock()
-        self._lock = threading.Lock()
-        self._token = ""
-        self._began = 0.0
-        self._last = 0.0
-        self._surveys: dict[str, contract.Survey] = {}
-        self._routes: dict[str, contract.RoutesTried] = {}
+        self._gathering: Gathering | None = None
 
     # -- what others ask and answer ------------------------------------------------
 
     def survey_all(self, request: contract.SurveyAllRequest) -> None:
-        """Look at this host, and tell the asker."""
-        found = self._surveyor.survey(contract.SurveyRequest(
-            asker=request.asker, salt=request.salt, listens=True))
+        """Tell the asker that it was heard, look at this host, and tell it what was found."""
+        said = contract.Surveyed(token=request.token, host=self._host)
         with peers.translated(request.asker):
+            contract.surveyed(self._client, request.asker, said)
+            found = self._surveyor.survey(contract.SurveyRequest(
+                asker=request.asker, salt=request.salt, listens=True))
             contract.surveyed(self._client, request.asker, contract.Surveyed(
-                token=request.token, survey=found))
+                token=request.token, host=self._host, survey=found))
 
     def surveyed(self, answer: contract.Surveyed) -> None:
         """Take an answer; one to an older question is dropped."""
-        came = time.time()
-        with self._lock:
-            if answer.token != self._token:
-                return
-            traits = answer.survey.traits
-            clock = comparisons.clocks(self._host, traits, self._began, came)
-            self._surveys[traits.host] = contract.Survey(
-                traits=traits, rows=(*answer.survey.rows, clock))
-            self._last = time.monotonic()
+        if (gathering := self._gathering) is not None:
+            gathering.surveyed(answer)
 
     def try_routes(self, request: contract.TryRoutesRequest) -> None:
         """Try the way to one other host, and tell the asker."""
@@ -79,9 +63,8 @@ class Matrix:
 
     def routes_tried(self, answer: contract.RoutesTried) -> None:
         """Take an answer; one to an older question is dropped."""
-        with self._lock:
-            if answer.token == self._token:
-                self._routes[answer.source] = answer
+        if (gathering := self._gathering) is not None:
+            gathering.routes_tried(answer)
 
     # -- the matrix ------------------------------------------------------------------
 
@@ -92,27 +75,20 @@ class Matrix:
         :raises errors.PeerUnreachable: the broker is away.
         """
         with self._one_at_a_time:
-            with self._lock:
-                self._token = secrets.token_hex(16)
-                self._surveys, self._routes = {}, {}
-                self._began, self._last = time.time(), time.monotonic()
-            with peers.translated("any host"):
-                contract.survey_all(self._client, contract.SurveyAllRequest(
-                    asker=self._host, token=self._token, salt=secrets.token_hex(16)))
-            begin = time.monotonic()
-            _wait(lambda: time.monotonic() - max(
-                self._last, begin + SURVEYS_SECONDS - QUIET_SECONDS) > QUIET_SECONDS,
-                request.seconds)
-            with self._lock:
-                surveys = dict(sorted(self._surveys.items()))
-            asked = self._ask_ring(list(surveys.values()))
-            _wait(lambda: len(self._routes) >= asked, ROUTES_SECONDS)
-            with self._lock:
-                tried = tuple(answer for _, answer in sorted(self._routes.items()))
-                self._token = ""
-        return contract.MatrixReply(surveys=tuple(surveys.values()), routes=tried)
+            gathering = Gathering(self._host, secrets.token_hex(16))
+            self._gathering = gathering
+            try:
+                with peers.translated("any host"):
+                    contract.survey_all(self._client, contract.SurveyAllRequest(
+                        asker=self._host, token=gathering.token, salt=secrets.token_hex(16)))
+                gathering.wait_for_surveys(request.seconds)
+                asked = self._ask_ring(gathering.token, gathering.complete())
+                gathering.wait_for_routes(asked, ROUTES_SECONDS)
+            finally:
+                self._gathering = None
+        return contract.MatrixReply(surveys=gathering.surveys(), routes=gathering.routes())
 
-    def _ask_ring(self, surveys: list[contract.Survey]) -> int:
+    def _ask_ring(self, token: str, surveys: list[contract.Survey]) -> int:
         """Have each host try the next one; returns how many were asked."""
         asked = 0
         if len(surveys) < 2:
@@ -122,16 +98,10 @@ class Matrix:
                 with peers.translated(source.traits.host):
                     contract.try_routes(self._client, source.traits.host,
                                         contract.TryRoutesRequest(
-                                            asker=self._host, token=self._token,
+                                            asker=self._host, token=token,
                                             traits=destination.traits))
                 asked += 1
             except errors.Error as e:
                 LOG.warning("%s is not asked for its way to %s: %s", source.traits.host,
                             destination.traits.host, e.sentence)
         return asked
-
-
-def _wait(is_over: ty.Callable[[], bool], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not is_over() and time.monotonic() < deadline:
-        time.sleep(_POLL)

@@ -13,15 +13,8 @@ import time
 import msgspec
 
 from rbd_worker import errors
-from rbd_worker.host import peers, probe
-from rbd_worker.preflight import (
-    comparisons,
-    guest,
-    image_checks,
-    listener_checks,
-    routes,
-    traits,
-)
+from rbd_worker.host import names, peers, probe
+from rbd_worker.preflight import comparisons, guest, image_checks, routes, traits
 from rbd_worker.preflight.bench import Say
 from rbd_worker.preflight.survey import Surveyor
 from rpcapi import client as clients
@@ -47,8 +40,8 @@ class Preflight:
                                   reason="source and destination are the same host")
         travelling = None
         if request.instance is not None:
-            travelling = image_checks.with_images(
-                self._bench, guest.of(self._bench, request.instance))
+            bench = self._bench.afresh()
+            travelling = image_checks.with_images(bench, guest.of(bench, request.instance))
         survey_request = contract.SurveyRequest(
             asker=own, salt=secrets.token_hex(16), guest=travelling, listens=True)
         found_at = _found_at(request.destination)
@@ -88,6 +81,6 @@ class Preflight:
 def _found_at(destination: str) -> tuple[str, ...]:
     """The addresses behind the name, for the destination to recognise as its own."""
     try:
-        return tuple(listener_checks.resolved(destination))
-    except OSError:
+        return tuple(names.addresses(destination))
+    except errors.NameUnresolved:
         return ()  # the row about the name tells

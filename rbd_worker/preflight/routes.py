@@ -2,25 +2,29 @@
 """The ways from this host to the destination, each of them tried."""
 
 import concurrent.futures
-import functools
 import ipaddress
 import socket
 import time
 import typing as ty
 
 from rbd_worker import errors
-from rbd_worker.host import move_options
+from rbd_worker.host import move_options, names
 from rbd_worker.preflight import certificates, refusals
 from rbd_worker.preflight.bench import Bench, Rows, Say
-from rbd_worker.preflight.listener_checks import PORTS, resolved, way
+from rbd_worker.preflight.listener_checks import PORTS, way
 from rpcapi import preflight as contract
 
-#: Seconds that one connection may take.
-CONNECT_SECONDS = 1.5
+#: Seconds that one connection may take; a busy host answers within them, a firewall does not.
+CONNECT_SECONDS = 3.0
 #: Seconds for a connection through ssh, which has to start a shell there.
 SSH_SECONDS = 4.0
 
-Try: ty.TypeAlias = ty.Callable[[], Rows]
+
+class Try(ty.NamedTuple):
+    """:ivar name: of its rows."""
+
+    name: str
+    measure: ty.Callable[[Say], Rows]
 
 
 def rows(bench: Bench, destination: str, traits: contract.Traits | None) -> Rows:
@@ -36,52 +40,56 @@ def rows(bench: Bench, destination: str, traits: contract.Traits | None) -> Rows
                          "Correct live_migration_inbound_addr there")
         return
     with concurrent.futures.ThreadPoolExecutor(len(tries)) as pool:
-        found = [pool.submit(_tried, one) for one in tries]
+        found = [pool.submit(_tried, one, bench.settings.host) for one in tries]
         for tried in found:
             yield from tried.result()
 
 
 def _tries(bench: Bench, destination: str, traits: contract.Traits | None) -> list[Try]:
     order = move_options.MoveOrder(destination, (traits and traits.inbound_address) or None)
-    host = bench.settings.host
+    address = order.address
     uri = move_options.connection_uri(bench.settings.libvirt, order)
     transport, port = way(bench.settings.libvirt, destination)
-    tries: list[Try] = [
-        functools.partial(_name, order.address, Say("route.name", host)),
-        functools.partial(_libvirt, bench, uri, transport, Say("route.libvirt", host))]
+    tries = [Try("route.name", lambda say: _name(address, say)),
+             Try("route.libvirt", lambda say: _libvirt(bench, uri, address, transport, say))]
     if transport == "tls":
-        tries.append(functools.partial(certificates.rows, order.address, port or PORTS["tls"],
-                                       CONNECT_SECONDS, Say("route.certificate", host)))
+        tries.append(Try("route.certificate", lambda say: certificates.rows(
+            address, port or PORTS["tls"], CONNECT_SECONDS, say)))
     if bench.settings.libvirt.live_migration_tunnelled:
         return tries  # everything goes through libvirt's own connection
-    address = order.address
-    if traits is not None and not order.inbound_address:
-        address = traits.own_name or address
-        tries.append(functools.partial(_data_name, order.address, traits,
-                                       Say("route.data-name", host)))
-    tries.append(functools.partial(_data_port, address, traits, Say("route.data-port", host)))
+    if traits is None or order.inbound_address:
+        tries.append(Try("route.data-port", lambda say: _data_port(address, traits, say)))
+    else:
+        tries += [Try("route.data-name", lambda say: _data_name(address, traits, say)),
+                  Try("route.data-port", lambda say: _data_port(traits.own_name or address,
+                                                                traits, say))]
     return tries
 
 
-def _tried(one: Try) -> list[contract.Row]:
-    return list(one())
+def _tried(one: Try, host: str) -> list[contract.Row]:
+    say = Say(one.name, host)
+    try:
+        return list(one.measure(say))
+    except errors.NameUnresolved as e:
+        return [say.unknown(f"not tried: {e}", "See the row route.name")]
 
 
 def _name(address: str, say: Say) -> Rows:
-    fix = f"Add {address} to DNS or /etc/hosts, with the address of its migration network"
     try:
-        found = resolved(address)
-    except OSError as e:
-        yield say.failed(f"{address} does not resolve: {e}", fix)
+        found = names.addresses(address)
+    except errors.NameUnresolved as e:
+        yield say.failed(str(e), e.remedy.format(**e.data))
         return
     if any(ipaddress.ip_address(one).is_loopback for one in found):
         yield say.failed(f"{address} resolves to {', '.join(found)}, which is this host itself",
-                         fix)
+                         f"Correct {address} in DNS or /etc/hosts, to the address of its "
+                         "migration network")
     else:
         yield say.ok(f"{address} is {', '.join(found)}")
 
 
-def _libvirt(bench: Bench, uri: str, transport: str, say: Say) -> Rows:
+def _libvirt(bench: Bench, uri: str, address: str, transport: str, say: Say) -> Rows:
+    names.addresses(address)  # libvirt would wait for a silent name server
     began = time.monotonic()
     try:
         bench.hypervisor.try_uri(uri, SSH_SECONDS if transport == "ssh" else CONNECT_SECONDS)
@@ -99,20 +107,17 @@ def _data_name(address: str, traits: contract.Traits, say: Say) -> Rows:
     fix = (f"Have {traits.own_name} resolve here to the migration address of {traits.host}, or "
            "set live_migration_inbound_addr there")
     try:
-        theirs = resolved(traits.own_name)
-    except OSError as e:
-        yield say.failed(f"libvirt on {traits.host} sends guests to {traits.own_name}, which does "
-                         f"not resolve here: {e}", fix)
+        theirs = names.addresses(traits.own_name)
+    except errors.NameUnresolved as e:
+        yield say.failed(f"libvirt on {traits.host} sends guests to {traits.own_name}, but here "
+                         f"{e}", fix)
         return
     if any(ipaddress.ip_address(one).is_loopback for one in theirs):
         yield say.failed(f"libvirt on {traits.host} sends guests to {traits.own_name}, which is "
                          f"{', '.join(theirs)} here: this host itself", fix)
         return
-    try:
-        ours = resolved(address)
-    except OSError:
-        ours = []  # the row of the name tells
-    if ours and not set(ours) & set(theirs):
+    ours = names.addresses(address)
+    if not set(ours) & set(theirs):
         yield say.warning(f"{address} is {', '.join(ours)}, but libvirt there sends guests to "
                           f"{traits.own_name}, {', '.join(theirs)}", fix)
     else:
@@ -130,6 +135,7 @@ def _data_port(address: str, traits: contract.Traits | None, say: Say) -> Rows:
                           "migration_port_min and migration_port_max in its qemu.conf")
         return
     port = traits.data_port
+    names.addresses(address)  # which the socket would ask without a time limit
     try:
         with socket.create_connection((address.strip("[]"), port), CONNECT_SECONDS):
             yield say.ok(f"{address} port {port} can be reached, one of {ports}")

@@ -27,10 +27,9 @@ from rpcapi import preflight as contract
 
 LOG = logging.getLogger(__name__)
 
-#: Seconds for all checks together, well below what an operator waits for a pair.
-SECONDS = 1.5
-#: Checks that run at the same moment; most of them wait for libvirt or Ceph.
-THREADS = 8
+#: Seconds for all checks together.  They take a tenth of it unless something hangs; libvirt,
+#: for one, takes seconds to describe a host right after its start.
+SECONDS = 4.0
 
 CHECKS: tuple[Check, ...] = (
     *worker_checks.CHECKS, *libvirt_checks.CHECKS,
@@ -54,25 +53,20 @@ class Surveyor:
 
     def survey(self, request: contract.SurveyRequest) -> contract.Survey:
         """Everything that is to be known of this host now; raises none of our errors."""
-        # daemon-like: a thread that hangs in a library may not hold up the answer
-        pool = concurrent.futures.ThreadPoolExecutor(THREADS, thread_name_prefix="survey")
+        bench = self.bench.afresh()
+        # a thread for each: those that hang in a library may not keep others from theirs
+        pool = concurrent.futures.ThreadPoolExecutor(
+            len(self._checks) + len(traits.GATHERERS), thread_name_prefix="survey")
         deadline = time.monotonic() + self._seconds
-        gathered = {what: pool.submit(gather, self.bench, request)
+        gathered = {what: pool.submit(gather, bench, request)
                     for what, gather in traits.GATHERERS.items()}
-        looks = [(check, pool.submit(self._look, check, request)) for check in self._checks]
+        looks = [(check, pool.submit(_look, bench, check, request)) for check in self._checks]
         rows: list[contract.Row] = []
         for check, look in looks:
             rows += self._in_time(check, look, deadline)
-        known = traits.together(self.bench, gathered, deadline)
+        known = traits.together(bench, gathered, deadline)
         pool.shutdown(wait=False, cancel_futures=True)
         return contract.Survey(traits=known, rows=tuple(rows))
-
-    def _look(self, check: Check, request: contract.SurveyRequest) -> list[contract.Row]:
-        say = Say(check.name, self.bench.settings.host)
-        try:
-            return list(check.measure(self.bench, request, say))
-        except errors.Error as e:
-            return [say.error(e)]
 
     def _in_time(self, check: Check, look: "concurrent.futures.Future[list[contract.Row]]",
                  deadline: float) -> list[contract.Row]:
@@ -86,3 +80,11 @@ class Surveyor:
             LOG.exception("the check %s failed in a way that is not foreseen", check.name)
             return [say.unknown(f"internal error {type(e).__name__}, see the log of "
                                 f"{self.bench.settings.host}")]
+
+
+def _look(bench: Bench, check: Check, request: contract.SurveyRequest) -> list[contract.Row]:
+    say = Say(check.name, bench.settings.host)
+    try:
+        return list(check.measure(bench, request, say))
+    except errors.Error as e:
+        return [say.error(e)]

@@ -41,13 +41,14 @@ def _settings(bench: Bench, _request: contract.SurveyRequest) -> Fields:
 
 
 def _libvirt(bench: Bench, _request: contract.SurveyRequest) -> Fields:
-    versions = bench.hypervisor.versions()
+    versions = bench.versions()
     return {"host_uuid": versions.host_uuid, "libvirt_version": versions.libvirt,
             "hypervisor_version": versions.hypervisor}
 
 
 def _own_name(bench: Bench, _request: contract.SurveyRequest) -> Fields:
-    return {"own_name": inspection.own_name(bench.hypervisor.connection)}
+    return {"own_name": (libvirt_conf.read("qemu.conf") or {}).get("migration_host")
+            or inspection.own_name(bench.hypervisor.connection)}
 
 
 def _path(bench: Bench, request: contract.SurveyRequest) -> Fields:
@@ -59,11 +60,14 @@ def _path(bench: Bench, request: contract.SurveyRequest) -> Fields:
 
 
 def _data_port(bench: Bench, request: contract.SurveyRequest) -> Fields:
-    ports = libvirt_conf.data_ports(libvirt_conf.read("qemu.conf"))
+    qemu = libvirt_conf.read("qemu.conf") or {}
+    ports = libvirt_conf.data_ports(qemu)
     told = {"data_ports": f"{ports.start}-{ports.stop - 1}"}
     if not request.listens:
         return told
-    return {**told, "data_port": listener.open_for_a_moment(ports=ports)}
+    # where QEMU would listen, as far as it is a plain address
+    address = qemu.get("migration_address", "").strip("[]")
+    return {**told, "data_port": listener.open_for_a_moment(address, ports=ports)}
 
 
 GATHERERS: dict[str, Gatherer] = {"settings": _settings, "libvirt": _libvirt,

@@ -12,7 +12,7 @@ from devstack import lab as labs
 from devstack.lab import ceph as lab_ceph
 from devstack.lab import processes
 from tests.functional.fleet import Fleet
-from tests.functional.test_preflight import Asked, Row, ask
+from tests.functional.preflights import Asked, Row, ask, changed, says
 
 KEYRING = "/etc/ceph/ceph.client.nova.keyring"
 CONF = "/etc/ceph/ceph.conf"
@@ -25,23 +25,6 @@ with rados.Rados(conffile="/etc/ceph/ceph.conf", name="client.nova") as cluster:
         print("watching", flush=True)
         time.sleep(300)
 """
-
-
-def says(row: Row, state: str, found: str, remedy: str) -> None:
-    assert row["State"] == state, row
-    assert found in row["Found"] and remedy in row["Remedy"], row
-
-
-@contextlib.contextmanager
-def changed(host: labs.Host, path: str, text: str) -> collections.abc.Iterator[None]:
-    """A file of the host with another content until the block ends."""
-    kept = host.root / path.lstrip("/")
-    before, mode = kept.read_text(), kept.stat().st_mode & 0o777
-    host.write(path, text, mode)
-    try:
-        yield
-    finally:
-        host.write(path, before, mode)
 
 
 @contextlib.contextmanager

@@ -8,8 +8,7 @@ import pytest
 from devstack import lab as labs
 from devstack.lab import worker as lab_worker
 from tests.functional.fleet import Fleet
-from tests.functional.test_preflight import ask, restart_libvirt, with_hook
-from tests.functional.test_preflight_ceph import says
+from tests.functional.preflights import ask, restart_libvirt, says, with_hook
 
 INSTANCES = "/var/lib/nova/instances"
 HOOK = "/etc/libvirt/hooks/qemu.d/50-rbd-worker"
