@@ -3,6 +3,7 @@
 
 import concurrent.futures
 import ipaddress
+import os
 import socket
 import time
 import typing as ty
@@ -94,7 +95,13 @@ def _libvirt(bench: Bench, uri: str, address: str, transport: str, say: Say) -> 
     try:
         bench.hypervisor.try_uri(uri, SSH_SECONDS if transport == "ssh" else CONNECT_SECONDS)
     except errors.HypervisorUnavailable as e:
-        yield say.failed(str(e), refusals.remedy(str(e), transport))
+        remedy = refusals.remedy(str(e), transport)
+        if os.geteuid() != 0 and transport in ("tls", "ssh"):  # root's key files, not this user's
+            yield say.unknown(f"{e}; tried as user {os.geteuid()}, while libvirt moves guests as "
+                              "root, whose keys may do", f"Try as root: virsh -c {uri} version. "
+                              + remedy)
+        else:
+            yield say.failed(str(e), remedy)
         return
     yield say.ok(f"{uri} opens in {time.monotonic() - began:.2f} s")
 

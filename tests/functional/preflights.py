@@ -43,7 +43,7 @@ def run(host: labs.Host, *words: str) -> subprocess.CompletedProcess[str]:
 def ask(host: labs.Host, *words: str) -> Asked:
     """The rows of one run."""
     done = run(host, *words, "-f", "json")
-    assert done.stderr == ""
+    assert done.stderr == "", done.stderr
     rows: dict[str, list[Row]] = {}
     for row in json.loads(done.stdout):
         rows.setdefault(row["Check"], []).append(row)
