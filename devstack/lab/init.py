@@ -22,8 +22,9 @@ import sys
 #: Each host has its own of these.
 PRIVATE_DIRECTORIES = (
     "/run", "/etc/ceph", "/etc/libvirt", "/etc/nova", "/etc/pki/CA", "/etc/pki/libvirt",
-    "/etc/rabbitmq", "/etc/rbd-worker", "/root/.cache", "/root/.ssh", "/var/cache/libvirt", "/var/lib/ceph", "/var/lib/libvirt",
-    "/var/lib/nova", "/var/lib/rabbitmq", "/var/log/ceph", "/var/log/libvirt", "/var/log/rabbitmq")
+    "/etc/rabbitmq", "/etc/rbd-worker", "/root/.cache", "/root/.ssh", "/var/cache/libvirt",
+    "/var/lib/ceph", "/var/lib/libvirt", "/var/lib/nova", "/var/lib/rabbitmq", "/var/log/ceph",
+    "/var/log/libvirt", "/var/log/rabbitmq")
 PRIVATE_FILES = ("/etc/group", "/etc/hostname", "/etc/hosts", "/etc/passwd")
 PRIVATE = PRIVATE_DIRECTORIES + PRIVATE_FILES
 

@@ -68,6 +68,8 @@ class Preflight:
                   peers.translated(destination)):
                 survey = contract.survey(self._client, destination,
                                          msgspec.structs.replace(request, probe=laid))
+        except errors.PeerTooNew as e:
+            return None, [say.failed(str(e), e.remedy.format(**e.data))]
         except errors.Error as e:
             return None, [say.failed(str(e), f"Start rbd-worker on {destination}, or look at "
                                              "its log")]

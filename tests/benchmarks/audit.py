@@ -69,7 +69,7 @@ def run(bench: Bench) -> Result:
 
 def _audited(lab: labs.Lab, suspects: list[str], step: ty.Callable[[], None],
              ) -> tuple[list[measure.Series], int]:
-    transport = _transport(lab)
+    transport = transport_to(lab)
     client = rpc_client.Client(transport)
     client.describe("node1")  # the connection is there
 
@@ -91,7 +91,7 @@ def _audited(lab: labs.Lab, suspects: list[str], step: ty.Callable[[], None],
         transport.cleanup()
 
 
-def _transport(lab: labs.Lab) -> "oslo_messaging.Transport":
+def transport_to(lab: labs.Lab) -> "oslo_messaging.Transport":
     conf = cfg.CONF  # oslo.messaging looks into no other
     broker.register(conf)
     conf([], default_config_files=[])

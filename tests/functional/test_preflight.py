@@ -1,10 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The way between two hosts, each row broken on real parts and seen to fail."""
 
+import collections.abc
 import contextlib
 import json
 import subprocess
 
+import oslo_messaging
+import pytest
+
+import rpcapi
 from tests.functional.fleet import Fleet
 from tests.functional.preflights import (
     OPEN_DOOR,
@@ -16,6 +21,7 @@ from tests.functional.preflights import (
     says,
     with_hook,
 )
+from tests.functional.test_rpcapi import transport_to
 
 HOSTS = "/etc/hosts"
 #: Holds a port until it is killed.
@@ -148,6 +154,33 @@ def test_a_destination_without_a_worker_is_a_row(started: Fleet) -> None:
     asked = ask(started.one, "node9")
     says(asked.one("worker.peer"), "failed", "node9", "Start rbd-worker on node9")
     assert asked.status == 4
+
+
+class Older:
+    """A worker from before preflight."""
+
+    target = oslo_messaging.Target(version="1.0")
+
+
+@pytest.fixture
+def older(fleet: Fleet) -> collections.abc.Iterator[str]:
+    """The name of a host whose worker speaks RPC 1.0 only."""
+    transport = transport_to(fleet.lab.broker_url)
+    target = oslo_messaging.Target(exchange=rpcapi.EXCHANGE, topic=rpcapi.TOPIC, server="node9")
+    server = oslo_messaging.get_rpc_server(transport, target, [Older()])
+    server.start()
+    yield "node9"
+    server.stop()
+    server.wait()
+    transport.cleanup()
+
+
+def test_a_worker_of_an_older_version_is_told_as_such(started: Fleet, older: str) -> None:
+    asked = ask(started.one, older)
+    says(asked.one("worker.peer"), "failed", "node9 does not speak version 1.", "Upgrade")
+    done = run(started.one, "node2", "--source", older)
+    assert done.returncode == 1 and "node9 does not speak version 1." in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_all_hosts_are_asked_at_once_and_each_tries_the_next(started: Fleet) -> None:
