@@ -10,6 +10,7 @@ question, from this process over the broker to the comparison of every pair.
 import collections
 import concurrent.futures
 import contextlib
+import logging
 import threading
 import time
 import types
@@ -44,14 +45,15 @@ def run(bench: Bench) -> Result:
         pattern, seconds = _pattern(lab)
         transport = transport_to(lab)
         ends.callback(transport.cleanup)
+        client = rpc_client.Client(transport)
         hosts: list[Light] = []
         ends.callback(_stop, hosts)
         taken, handled = [], []
         for size in SIZES:
             while len(hosts) < size:
-                hosts.append(Light(f"sim{len(hosts):03}", transport, pattern, seconds))
+                hosts.append(Light(f"sim{len(hosts):03}", lab, pattern, seconds))
                 step()
-            times, messages = _measured(rpc_client.Client(transport), hosts)
+            times, messages = _measured(client, hosts)
             taken.append(Series(f"{size} hosts", times))
             handled.append(Series(f"{size} hosts", messages))
     return Result("matrix", [Table("all pairs, asked and compared", "s", taken),
@@ -65,8 +67,8 @@ def run(bench: Bench) -> Result:
 class Light(PreflightEndpoint):
     """One host: what of a worker answers the matrix."""
 
-    def __init__(self, name: str, transport: oslo_messaging.Transport,
-                 pattern: contract.Survey, seconds: float) -> None:
+    def __init__(self, name: str, lab: labs.Lab, pattern: contract.Survey,
+                 seconds: float) -> None:
         self.taken: collections.Counter[str] = collections.Counter()
         self._pattern = contract.Survey(
             traits=msgspec.structs.replace(pattern.traits, host=name, host_uuid=name,
@@ -78,11 +80,12 @@ class Light(PreflightEndpoint):
                 live_migration_uri=None, live_migration_scheme="tcp",
                 live_migration_tunnelled=False)),
             hypervisor=types.SimpleNamespace(try_uri=lambda uri, seconds: None))
+        self._transport = transport_to(lab)
         surveyor: ty.Any = types.SimpleNamespace(bench=bench, survey=self._look)
         super().__init__(surveyor, ty.cast(ty.Any, None),
-                         Matrix(surveyor, rpc_client.Client(transport)))
+                         Matrix(surveyor, rpc_client.Client(self._transport)))
         target = oslo_messaging.Target(exchange=rpcapi.EXCHANGE, topic=rpcapi.TOPIC, server=name)
-        self._server = oslo_messaging.get_rpc_server(transport, target, [self])
+        self._server = oslo_messaging.get_rpc_server(self._transport, target, [self])
         self._server.start()
 
     def survey_all(self, context: ty.Any, request: object) -> None:
@@ -101,10 +104,12 @@ class Light(PreflightEndpoint):
     def stop(self) -> None:
         self._server.stop()
         self._server.wait()
+        self._transport.cleanup()
 
 
 def _stop(hosts: list[Light]) -> None:
     """All at once: a listener that hears nothing sees its end up to 5 s later."""
+    logging.getLogger("amqp").setLevel(logging.ERROR)  # of what comes while they end
     with concurrent.futures.ThreadPoolExecutor(len(hosts) or 1) as pool:
         list(pool.map(Light.stop, hosts))
 

@@ -62,7 +62,9 @@ def test_a_listener_is_diagnosed_where_it_is(started: Fleet) -> None:
 def test_names_and_addresses_that_lead_elsewhere(fleet: Fleet) -> None:
     fleet.start(libvirt={"live_migration_inbound_addr": None})
     one, two = fleet.one, fleet.two
-    with changed(one, HOSTS, "127.0.1.1 node2\n"):
+    known = (one.root / "etc/hosts").read_text()
+    assert f"{two.address} node2" in known
+    with changed(one, HOSTS, known.replace(f"{two.address} node2", "127.0.1.1 node2")):
         asked = ask(one, "node2")
     says(asked.one("route.name"), "failed", "which is this host itself", "/etc/hosts")
     says(asked.one("route.data-name"), "failed", "this host itself",
@@ -70,12 +72,12 @@ def test_names_and_addresses_that_lead_elsewhere(fleet: Fleet) -> None:
     says(asked.one("libvirt.inbound-address", "node2"), "failed", "not one that others can reach",
          "Correct the name node2")
 
-    with changed(one, HOSTS, f"{one.address} node2\n"):
+    with changed(one, HOSTS, known.replace(f"{two.address} node2", f"{one.address} node2")):
         asked = ask(one, "node2")
     says(asked.one("libvirt.inbound-address", "node2"), "failed",
          f"{one.address} is not an address of this host", "Correct the name node2")
 
-    with changed(one, HOSTS, "127.0.0.1 localhost\n"):
+    with changed(one, HOSTS, known.replace(f"{two.address} node2", "")):
         asked = ask(one, "node2")
     says(asked.one("route.name"), "failed", "node2 does not resolve", "DNS")
     says(asked.one("route.libvirt"), "unknown", "not tried", "route.name")
