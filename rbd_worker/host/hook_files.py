@@ -31,7 +31,8 @@ _MARK_WITHIN = 512
 #: libvirt 6.5 and later call every executable in qemu.d.
 _DIRECTORY_SINCE = (6, 5)
 _DAEMONS = ("virtqemud", "libvirtd")
-_PYTHON = "/usr/bin/python3"
+#: What the hook asks with.
+PYTHON = "/usr/bin/python3"
 
 _WRAPPER = """\
 #!/bin/sh
@@ -213,7 +214,7 @@ def wrapper(question: Question, program: pathlib.Path) -> str:
     return _WRAPPER.format(
         socket=shlex.quote(question.socket), owner=shlex.quote(question.owner),
         seconds=f"{question.seconds:g}", killed_after=f"{question.seconds + 1:g}",
-        python=_PYTHON, program=shlex.quote(str(program)))
+        python=PYTHON, program=shlex.quote(str(program)))
 
 
 def libvirt_version() -> tuple[int, ...] | None:

@@ -2,11 +2,12 @@
 """libvirt's hook on this host: is it there, is it called, how long does a guest wait?"""
 
 import os
+import pathlib
 import stat
 import time
 
 from rbd_worker import hook
-from rbd_worker.host import hook_files
+from rbd_worker.host import confinement, hook_files
 from rbd_worker.preflight.bench import Bench, Check, Rows, Say
 from rpcapi import preflight as contract
 
@@ -68,6 +69,52 @@ def _seen(bench: Bench, _request: contract.SurveyRequest, say: Say) -> Rows:
                           f"Restart {daemon.name}; guests run on meanwhile")
 
 
+def _allowed(bench: Bench, _request: contract.SurveyRequest, say: Say) -> Rows:
+    """libvirt fails a guest whose hook it finds and cannot start."""
+    found, daemon = _files(bench).installed(), hook_files.daemon()
+    if not found.is_there:
+        return
+    if os.statvfs(found.path).f_flag & os.ST_NOEXEC:
+        yield say.failed(f"{found.path} is on a file system that is mounted noexec: no guest "
+                         "starts or arrives", "mount -o remount,exec, or 'rbd-workerctl hook "
+                         "remove' and a restart of libvirt's daemon")
+    elif not os.access(hook_files.PYTHON, os.X_OK):
+        yield say.warning(f"{hook_files.PYTHON} is not there: the hook lets guests in unseen",
+                          "Install the distribution's python3")
+    elif asked := _last_asked(bench):
+        when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(asked))
+        yield say.ok(f"libvirt ran it for a guest at {when}")
+    elif daemon is None:
+        yield say.unknown("libvirt's daemon is not in sight of this worker")
+    else:
+        yield _by_policy(found.path, daemon, say)
+
+
+def _by_policy(path: pathlib.Path, daemon: hook_files.Daemon, say: Say) -> contract.Row:
+    try:
+        label = confinement.of(daemon.pid)
+    except OSError as e:
+        return say.unknown(f"the kernel does not tell what confines {daemon.name}: {e.strerror}")
+    if label:
+        return say.unknown(f"{daemon.name} is confined as {label}, and no guest has arrived since "
+                           f"the worker's start that would show whether it may run {path}",
+                           "Move a guest here that nobody needs; where it fails, see 'ausearch "
+                           "-m avc -ts recent' or 'journalctl -k -g DENIED'")
+    return say.ok(f"neither SELinux nor AppArmor confines {daemon.name}, and {path} can be run")
+
+
+def _last_asked(bench: Bench) -> float:
+    """When libvirt's hook asked this worker about a guest; 0 for never since its start."""
+    if not bench.settings.hook_actions:
+        return 0.0
+    try:
+        answer = hook.ask(bench.settings.hook_socket, hook_files.owner(bench.settings), b"ping",
+                          b"", time.monotonic() + min(bench.settings.hook_timeout, 1.0))
+    except hook.Unanswered:
+        return 0.0  # the row hook.latency tells
+    return float(hook.printable(answer.text).partition(" ")[2] or 0)
+
+
 def _latency(bench: Bench, _request: contract.SurveyRequest, say: Say) -> Rows:
     settings = bench.settings
     if not settings.hook_actions:
@@ -89,4 +136,5 @@ def _latency(bench: Bench, _request: contract.SurveyRequest, say: Say) -> Rows:
 
 
 CHECKS = (Check("hook.installed", _installed), Check("hook.owner", _owner),
-          Check("hook.seen", _seen), Check("hook.latency", _latency))
+          Check("hook.seen", _seen), Check("hook.allowed", _allowed),
+          Check("hook.latency", _latency))

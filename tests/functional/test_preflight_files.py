@@ -130,6 +130,18 @@ def test_a_hook_that_is_missing_or_broken_is_told(started: Fleet) -> None:
         return ask(started.one, "node2").one(name, "node2")
     assert {row(name)["State"] for name in (
         "hook.installed", "hook.owner", "hook.seen", "hook.latency")} == {"ok"}
+    directory = os.path.dirname(HOOK)
+    started.two.run(["mount", "--bind", directory, directory])
+    started.two.run(["mount", "-o", "remount,bind,noexec", directory])
+    try:
+        says(row("hook.allowed"), "failed", "mounted noexec", "remount,exec")
+    finally:
+        started.two.run(["umount", directory])
+    allowed = row("hook.allowed")  # of a machine that may have either of the two at work
+    assert allowed["State"] in ("ok", "unknown") and "confine" in allowed["Found"]
+    guest = started.lab.define_guest(started.one)
+    started.moved(guest, started.one, started.two)
+    says(row("hook.allowed"), "ok", "libvirt ran it for a guest at", "")
     kept.chmod(0o644)
     says(row("hook.installed"), "failed", "not executable", "hook install")
     kept.chmod(0o775)
