@@ -23,13 +23,14 @@ class PreflightRun(base.Lister):
     host is asked at once, and the ways themselves are tried along a ring; the
     others are shown as "not tried", which does not count for the status.
 
-    rbd-workerctl preflight node2
-    rbd-workerctl preflight node2 --source node1 --instance UUID --problems
-    rbd-workerctl preflight --all
+      rbd-workerctl preflight node2
+      rbd-workerctl preflight node2 --source node1 --instance UUID --problems
+      rbd-workerctl preflight --all
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
+        parser.formatter_class = argparse.RawDescriptionHelpFormatter
         parser.add_argument("destination", metavar="DEST", nargs="?",
                             help="the host it is to go to")
         parser.add_argument("--all", action="store_true",

@@ -86,7 +86,9 @@ def _name(address: str, say: Say) -> Rows:
                          f"Correct {address} in DNS or /etc/hosts, to the address of its "
                          "migration network")
     else:
-        yield say.ok(f"{address} is {', '.join(found)}")
+        plain = [address.strip("[]")]
+        yield say.ok(f"{address} is an address" if found == plain else
+                     f"{address} is {', '.join(found)}")
 
 
 def _libvirt(bench: Bench, uri: str, address: str, transport: str, say: Say) -> Rows:
