@@ -59,10 +59,18 @@ ENTRIES = (
           "The image has snapshots, which would go with it.",
           "rbd snap ls POOL/IMAGE; remove or flatten what depends on them first."),
     Entry("ceph-full", _ORIGIN,
-          "[errno 28] RBD no space left on device",
-          r"\[errno 28\] (RBD|RADOS)|pool .* (is|are) full|osd\(s\) full",
+          "[errno 28] RADOS no space (error writing data to rbd_data.1)",
+          r"RADOS no space \(|RBD insufficient space available \(|pool '[^']+' is full|\bfull osd\(s\)"
+          r"|pool\(s\) full",
           "The pool or an OSD is full; guests hang on their next write.",
           "ceph df, ceph health detail; add space before moving anything."),
+    Entry("ceph-image-denied", _ORIGIN,
+          "[errno 1] RBD permission error (error opening image b'0b6f4a8e_disk' at snapshot None)",
+          r"RBD permission error \(",
+          "The cluster lets this user in, but not to that image: its capabilities are for another "
+          "pool, or for reading only.",
+          "ceph auth get client.USER; give it osd 'profile rbd pool=POOL' (ceph auth caps), for "
+          "the pools of volumes too.", _USERS),
     Entry("ceph-image-missing", _ORIGIN,
           "[errno 2] RBD image not found (error opening image b'0b6f4a8e_disk' at snapshot None)",
           r"RBD image not found",

@@ -47,6 +47,14 @@ ENTRIES = (
           "The destination's libvirt tells its own host name, and the source cannot resolve it.",
           "Add the name to DNS or /etc/hosts of the source, or set live_migration_inbound_addr on "
           "the destination.", _MIGRATION),
+    Entry("destination-localhost", _ORIGIN,
+          "internal error: hostname on destination resolved to localhost, but migration requires "
+          "an FQDN",
+          r"hostname on destination resolved to localhost",
+          "The destination's libvirt takes its own name for localhost, and has no other to send "
+          "guests to.",
+          "Give it its name (hostnamectl), or set live_migration_inbound_addr there; rbd-workerctl "
+          "preflight tells what libvirt takes for its name.", _MIGRATION),
     Entry("listener-refused", _ORIGIN,
           "unable to connect to server at 'node2:16509': Connection refused",
           r"unable to connect to server at '[^']+:16(509|514)'.*Connection refused",
@@ -93,11 +101,11 @@ ENTRIES = (
           "The guest is in a network of libvirt's own that the destination does not have.",
           "Define and start it there: virsh net-define, virsh net-start."),
     Entry("cpu-incompatible", _ORIGIN,
-          "unsupported configuration: guest and host CPU are not compatible: Host CPU does not "
-          "provide required features: avx512f",
+          "operation failed: guest CPU doesn't match specification: missing features: avx512f",
           r"guest and host CPU are not compatible|CPU is incompatible with host CPU"
-          r"|guest CPU (is not compatible with|doesn't match|doesn't provide)|Host CPU does not "
-          r"provide required features",
+          r"|guest CPU (is not compatible with|doesn't match specification)|CPUs are incompatible"
+          r"|Host CPU (does not provide required features|provides forbidden features"
+          r"|does not strictly match guest CPU)",
           "The guest was started with CPU features that the destination lacks: another model, "
           "another microcode, or a kernel that hides them.",
           "Choose a host of the same kind, or give all hosts a common cpu_mode = custom and "
@@ -106,7 +114,7 @@ ENTRIES = (
     Entry("machine-type", _ORIGIN,
           "unsupported configuration: Emulator '/usr/bin/qemu-system-x86_64' does not support "
           "machine type 'pc-q35-9.0'",
-          r"does not support machine type|unsupported machine type",
+          r"does not support machine type|: unsupported machine type",
           "The guest was started by a newer QEMU than the destination has.",
           "Upgrade the destination first; set hw_machine_type to one that all hosts have."),
     Entry("tls-name", _ORIGIN,
@@ -117,15 +125,17 @@ ENTRIES = (
           "live_migration_inbound_addr to a name that is in it.", _TLS),
     Entry("tls-file", _ORIGIN,
           "Cannot read CA certificate '/etc/pki/CA/cacert.pem': No such file or directory",
-          r"Cannot read (CA|server|client) (certificate|key)|Unable to (read|import|load).*"
-          r"(certificate|key) .*\.pem",
+          r"Cannot read (CA certificate|CA revocation list|certificate|private key) '"
+          r"|Unable to import (CA|client|server) certificate|Unable to set x509 "
+          r"|Cannot (load|import|initialize) (CA )?certificate",
           "A file of the TLS set-up is missing or may not be read by libvirtd or QEMU.",
           "Put the files where the message looks and check owner and mode; QEMU's own are in "
           "/etc/pki/qemu.", _TLS),
     Entry("tls-untrusted", _ORIGIN,
           "authentication failed: Failed to verify peer's certificate",
           r"Failed to verify peer's certificate|certificate .*(has expired|is not yet active)"
-          r"|certificate (hasn't|has not) got a known issuer",
+          r"|certificate (hasn't got a known issuer|is not trusted|failed validation)"
+          r"|certificate .* failed validation against|Unable to verify (client|server) certificate",
           "The other side's certificate is expired, not valid yet, or of another CA.",
           "openssl x509 -dates and -issuer on both hosts; compare clocks and CA files.", _TLS),
     Entry("auth-failed", _ORIGIN,
@@ -156,7 +166,8 @@ ENTRIES = (
     Entry("domain-exists", _ORIGIN,
           "operation failed: domain 'instance-0000002a' already exists with uuid "
           "0b6f4a8e-5c1c-4a2f-9a5f-3e1d7c2b9a10",
-          r"domain '[^']+' (already exists with uuid|is already (defined|active))",
+          r"domain '[^']+' (already exists with uuid|is already (defined with uuid|active"
+          r"|being started))",
           "The destination's libvirt has a guest of that name or UUID, left over or of another "
           "cloud.",
           "virsh list --all there; undefine what is shut off and left over. Never destroy one "
@@ -167,7 +178,7 @@ ENTRIES = (
           "The guest is not on the host that was asked: it moved, ended, or the record is wrong.",
           "Ask all hosts where it is: rbd-workerctl audit, virsh list --all. Only libvirt knows."),
     Entry("move-cancelled", _ORIGIN,
-          "operation aborted: migration out job: canceled by client",
+          "operation aborted: job 'migration out' canceled by client",
           r"(migration (out )?job|job 'migration out')\W*:? *cancell?ed by client",
           "Somebody ended the move: an operator, Nova's time limit, or the client that went away.",
           "Nothing to repair; the guest runs on at the source. See completion timeout and "

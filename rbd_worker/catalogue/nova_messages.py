@@ -18,14 +18,14 @@ ENTRIES = (
           "left over. Do not remove it by hand while anything of the guest is there.",
           "https://bugs.launchpad.net/nova/+bug/1414895"),
     Entry("not-shared-storage", _ORIGIN,
-          "node2 is not on shared storage: Live migration can not be used without shared storage "
-          "except a booted from volume VM which does not have a local disk.",
+          "node1 is not on shared storage: Shared storage live-migration requires either shared "
+          "storage or boot-from-volume with no local disks.",
           r"is not on shared storage:",
           "Nova takes the guest's disks for local: images_type differs between the hosts, or a "
           "disk of the guest is not on RBD.",
           "Set images_type = rbd on both; see virsh domblklist for a local disk.", _SETUP),
     Entry("not-local-storage", _ORIGIN,
-          "node2 is not on local storage: Block migration can not be used with shared storage.",
+          "node1 is not on local storage: Block migration can not be used with shared storage.",
           r"is not on local storage:",
           "Block migration was asked for, and the disks are on RBD, which both hosts see.",
           "Ask without --block-migration.", _SETUP),
@@ -56,7 +56,8 @@ ENTRIES = (
           "clock is wrong.",
           "openstack compute service list; its log, RabbitMQ, and the clocks."),
     Entry("nova-precheck", _ORIGIN,
-          "Migration pre-check error: Unable to migrate 0b6f4a8e: disk size too large",
+          "Migration pre-check error: Unable to migrate 0b6f4a8e: Disk of instance is too "
+          "large(available on destination host:1073741824 < need:21474836480)",
           r"Migration pre-check error",
           "Nova's own look before the move found an obstacle, named after the colon.",
           "Do what it says; rbd-workerctl preflight looks at more.", _SETUP),

@@ -53,14 +53,15 @@ ENTRIES = (
     Entry("devices-differ", _ORIGIN,
           "Unknown savevm section or instance '0000:00:04.0/virtio-net' 0. Make sure that your "
           "current VM setup matches your saved VM setup, including any hotplugged devices",
-          r"Unknown (savevm|ramblock)|Missing section footer|Length mismatch: \S+: 0x",
+          r"Unknown (savevm section|ramblock)|Missing section footer for"
+          r"|(Length|Size) mismatch: \S+: 0x",
           "The devices or the memory of the guest at the destination differ from the source's: "
           "hot-plugged parts, or a firmware of another size.",
           "Compare virsh dumpxml of the source with what the destination was given; have the same "
           "versions of the firmware packages.", _MIGRATION),
     Entry("load-failed", _ORIGIN,
           "qemu-system-x86_64: load of migration failed: Input/output error",
-          r"load of migration failed: (Input/output error|Connection reset|Channel error)",
+          r"load of migration failed: (Input/output error|Connection reset)",
           "The stream from the source ended early: the source gave up, or the network broke.",
           "The reason stands in the source's log, just before that moment."),
     Entry("load-invalid", _ORIGIN,
@@ -90,7 +91,7 @@ ENTRIES = (
           "free, /proc/meminfo (HugePages_Free) there; choose another host or reserve more."),
     Entry("not-migratable", _ORIGIN,
           "State blocked by non-migratable device '0000:00:05.0/vfio'",
-          r"State blocked by non-migratable device|VFIO migration is not supported"
+          r"State blocked by non-migratable|VFIO migration is not supported"
           r"|disallowing migration blocker",
           "A device of the guest cannot be moved while it runs.",
           "Detach it, or move the guest cold."),

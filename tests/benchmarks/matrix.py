@@ -57,7 +57,7 @@ def run(bench: Bench) -> Result:
             taken.append(Series(f"{size} hosts", times))
             handled.append(Series(f"{size} hosts", messages))
     return Result("matrix", [Table("all pairs, asked and compared", "s", taken),
-                             Table("messages that a host takes", "", handled)],
+                             Table("what a host is sent", "messages", handled)],
                   [Goal("seconds for 100 hosts", taken[-1].median, 10),
                    Goal("messages for a host at 100 hosts, against 10",
                         handled[-1].median / handled[0].median, 1)],
