@@ -60,8 +60,8 @@ ENTRIES = (
           "rbd snap ls POOL/IMAGE; remove or flatten what depends on them first."),
     Entry("ceph-full", _ORIGIN,
           "[errno 28] RADOS no space (error writing data to rbd_data.1)",
-          r"RADOS no space \(|RBD insufficient space available \(|pool '[^']+' is full|\bfull osd\(s\)"
-          r"|pool\(s\) full",
+          r"RADOS no space \(|RBD insufficient space available \(|pool '[^']+' is full"
+          r"|\bfull osd\(s\)|pool\(s\) full",
           "The pool or an OSD is full; guests hang on their next write.",
           "ceph df, ceph health detail; add space before moving anything."),
     Entry("ceph-image-denied", _ORIGIN,

@@ -53,8 +53,8 @@ ENTRIES = (
           r"hostname on destination resolved to localhost",
           "The destination's libvirt takes its own name for localhost, and has no other to send "
           "guests to.",
-          "Give it its name (hostnamectl), or set live_migration_inbound_addr there; rbd-workerctl "
-          "preflight tells what libvirt takes for its name.", _MIGRATION),
+          "Give it its name (hostnamectl), or set live_migration_inbound_addr there; "
+          "rbd-workerctl preflight tells what libvirt takes for its name.", _MIGRATION),
     Entry("listener-refused", _ORIGIN,
           "unable to connect to server at 'node2:16509': Connection refused",
           r"unable to connect to server at '[^']+:16(509|514)'.*Connection refused",
@@ -135,7 +135,8 @@ ENTRIES = (
           "authentication failed: Failed to verify peer's certificate",
           r"Failed to verify peer's certificate|certificate .*(has expired|is not yet active)"
           r"|certificate (hasn't got a known issuer|is not trusted|failed validation)"
-          r"|certificate .* failed validation against|Unable to verify (client|server) certificate",
+          r"|certificate .* failed validation against"
+          r"|Unable to verify (client|server) certificate",
           "The other side's certificate is expired, not valid yet, or of another CA.",
           "openssl x509 -dates and -issuer on both hosts; compare clocks and CA files.", _TLS),
     Entry("auth-failed", _ORIGIN,
