@@ -14,6 +14,7 @@ import time
 from devstack import conductor
 from devstack import lab as labs
 from devstack.conductor import Conductor, LiveMigration
+from devstack.lab import processes
 
 
 class DestinationDiskExists(Exception):
@@ -32,14 +33,15 @@ class Nova:
                      post_error: bool = False) -> None:
         """One live migration as Nova does it; returns when Nova says it is over.
 
-        :param check_seconds: between the check at the destination and the cast.
+        :param check_seconds: between the check at the destination and the cast, where the
+            machine is quiet.
         :param post_error: the source fails in its post-migration steps, so that
             it never removes its directory.
         :raises DestinationDiskExists, labs.CommandFailed: after Nova's rollback.
         """
         source, destination = self._lab.host(order.source), self._lab.host(order.destination)
         self._wire.cast(destination.name, conductor.check_destination(order), topic="compute")
-        time.sleep(check_seconds)
+        time.sleep(processes.patience(check_seconds))
         self._wire.live_migrate(order)
         time.sleep(0.05)
         try:

@@ -158,7 +158,7 @@ def test_waiting_in_vain_ends_in_time_and_shows_the_log(tmp_path: pathlib.Path) 
     with pytest.raises(errors.TookTooLong, match="no space left") as caught:
         processes.wait_until(lambda: False, 0.3, "a miracle", log)
     assert 0.3 <= time.monotonic() - began < processes.patience(20)
-    assert str(caught.value).startswith("waited 0 s in vain for a miracle")
+    assert "s in vain for a miracle" in str(caught.value)
     assert str(caught.value).count("first") < 20
 
 
