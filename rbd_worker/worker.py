@@ -118,7 +118,8 @@ class Worker:
         ports = self.coordinator.ports
         self.audit = audit.Audit(ports)
         testimonies = testimony.Testimonies(
-            settings.host, self.hypervisor, self.images, ports.directories, self.journal)
+            settings.host, self.hypervisor, self.images, ports.directories, self.journal,
+            self.coordinator.listed)
         shutdown = ports.shutdown
         self.snapshots = snapshots.Desk(
             settings, self.hypervisor, self.images, self.journal, self.coordinator.tasks_of,

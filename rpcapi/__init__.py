@@ -14,6 +14,8 @@ Version history of the RPC API, topic ``rbd_worker``:
   ``audit``; and without an answer of their own ``who_holds`` (to all) and ``holding``.
 * 1.1 - for operators, on any host: see the modules that say "since 1.1". The destination
   may name a queue in ``read_chunk``, for the data to come there.
+* 1.2 - ``OpenEntry.listed``: a source says which list of files it sends, so that nobody
+  can send one in its name.
 
 A minor version adds methods or optional fields and keeps the older ones; a
 major version may drop them.  A caller never sends more than
@@ -26,7 +28,7 @@ from oslo_service import backend
 #: durability might be another.
 EXCHANGE = "rbd_worker"
 TOPIC = "rbd_worker"
-VERSION = "1.1"
+VERSION = "1.2"
 
 # oslo.messaging starts its servers through oslo.service, whose default backend is
 # the deprecated eventlet; it has to be told before oslo.messaging is imported.

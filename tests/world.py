@@ -77,7 +77,7 @@ class Worker:
         self.hearing = hearing.Hearing(self.coordinator)
         self.desk = desk.Desk(self.coordinator)
         self.testimonies = testimony.Testimonies(
-            host.name, guests, images, directories, self.journal)
+            host.name, guests, images, directories, self.journal, self.coordinator.listed)
         self.audit = audit.Audit(self.ports)
         self.endpoint = peer_server.Endpoint(
             self.desk, self.testimonies, self.audit, lambda: payloads.Description(

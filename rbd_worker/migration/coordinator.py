@@ -273,6 +273,12 @@ class Coordinator:
     def tasks_of(self, instance: str) -> list[Task]:
         return [task for task in self.tasks() if task.migration.instance == instance]
 
+    def listed(self, migration: Migration) -> str:
+        """Fingerprint of the list of files that this source last sent its peer; empty for none."""
+        with self._lock:
+            task = self._tasks.get((migration.key, migration.role))
+        return "" if task is None else task.listed
+
     # -- inside --------------------------------------------------------------
 
     def _at_source(self, instance: str, number: int | None) -> list[Task]:

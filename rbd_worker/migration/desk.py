@@ -39,7 +39,11 @@ class Desk:
         """Stage the files of a coming guest; make its directory with executor libvirt."""
         migration = self._as_destination(request)
         self._check_executor(request.executor)
-        task = self._known(migration) or self._opened(migration)
+        task = self._known(migration)
+        self._check_source_sent_it(request, Phase.PRE)
+        if task is None:
+            self._check_free(migration)
+            task = self._open(migration)
         with self._coordinator.holding(task):
             if task.is_closed or task.phase not in (Phase.PRE, Phase.LIVE):
                 raise errors.BadInput(what=f"migration {migration.key}",
@@ -80,8 +84,9 @@ class Desk:
         migration = self._as_destination(request)
         self._check_executor(request.executor)
         task = self._known(migration)
+        if task is None or not task.is_closed:
+            self._check_source_sent_it(request, Phase.POST)
         if task is None:  # it could not be prepared, or this host's journal is new
-            self._check_source_has_it_open(migration)
             task = self._open(migration)
         with self._coordinator.holding(task):
             if not task.is_closed:
@@ -150,12 +155,6 @@ class Desk:
                                   reason="it is known here for another guest")
         return self._coordinator.adopt(entry.migration)
 
-    def _opened(self, migration: Migration) -> Task:
-        """The task of a migration that is new here, if nothing speaks against it."""
-        self._check_free(migration)
-        self._check_source_has_it_open(migration)
-        return self._open(migration)
-
     def _open(self, migration: Migration) -> Task:
         self._coordinator.check_room(migration)
         self._ports.journal.open(migration)
@@ -163,13 +162,26 @@ class Desk:
             LOG.info("%s begins as destination, the guest is on %s", migration, migration.source)
         return self._coordinator.adopt(migration)
 
-    def _check_source_has_it_open(self, migration: Migration) -> None:
-        """A call alone may not put files on this disk: the source has to know of it."""
-        there = self._ports.peers.testify(migration.source, migration.instance)
-        if not any(e.migration == migration.key and e.role == Role.SOURCE.value and not e.closed
-                   for e in there.entries):
-            raise errors.BadInput(what=f"migration {migration.key}",
-                                  reason=f"{migration.source} does not have it open")
+    def _check_source_sent_it(self, request: payloads.PrepareRequest | payloads.FinishRequest,
+                              phase: Phase) -> None:
+        """A call alone neither puts files on this disk nor ends a migration.
+
+        Anybody on the bus can send one.  The source, asked by a call of this host's own, has to
+        be that far with the migration, and to have sent this very list; before 1.2 it tells the
+        phase only.
+        """
+        there = self._ports.peers.testify(request.source, request.instance)
+        entry = next((e for e in there.entries if not e.closed and
+                      (e.migration, e.role) == (request.migration, Role.SOURCE.value)), None)
+        reason = ""
+        if entry is None:
+            reason = f"{request.source} does not have it open"
+        elif entry.phase != phase.value:
+            reason = f"{request.source} says that it is in {entry.phase}, this is of {phase}"
+        elif entry.listed not in (None, payloads.fingerprint(request)):
+            reason = f"{request.source} has sent another list of files than this one"
+        if reason:
+            raise errors.BadInput(what=f"migration {request.migration}", reason=reason)
 
     def _check_free(self, migration: Migration) -> None:
         for other in self._coordinator.tasks_of(migration.instance):

@@ -89,6 +89,7 @@ def _prepare(task: Task, laid: payloads.PathProbe) -> payloads.PrepareReply | No
         migration=migration.key, instance=migration.instance, source=migration.source,
         destination=migration.destination, executor=migration.executor.value,
         request_id=migration.request_id, probe=laid, **pins.listed(files, {}))
+    task.listed = payloads.fingerprint(request)  # before it is sent: the peer asks for it
     try:
         return task.ports.peers.pre_live_migration(migration.destination, request)
     except errors.Transient as e:
@@ -186,6 +187,7 @@ def _hand_over(task: Task, laid: payloads.PathProbe,
         migration=migration.key, instance=migration.instance, source=migration.source,
         destination=migration.destination, executor=migration.executor.value,
         probe=laid, **pins.listed(files, staged))
+    task.listed = payloads.fingerprint(request)
     reply = task.ports.peers.post_live_migration(migration.destination, request)
     if not reply.shared:
         for entry in request.entries:

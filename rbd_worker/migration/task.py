@@ -61,6 +61,8 @@ class Task:
         self.prepare: payloads.PrepareRequest | None = None
         self.finish: payloads.FinishRequest | None = None
         self.error: errors.Error | None = None
+        #: Of a source: fingerprint of the list of files that the peer was last sent.
+        self.listed = ""
         #: Steps that could not be done, and that the migration goes on without; why.
         self.skipped: dict[str, errors.Error] = {}
         self.attempts = 0

@@ -5,25 +5,32 @@ Observed while answering: nothing is remembered from before.  A part that
 cannot be observed says so, and the asker counts it as a no.
 """
 
+import typing as ty
+
 from rbd_worker import errors
 from rbd_worker.host import hypervisor, instances, probe, rbd
 from rbd_worker.migration.journal import Entry, Journal
-from rbd_worker.model import GuestState, Verdict
+from rbd_worker.model import GuestState, Migration, Role, Verdict
 from rpcapi import payloads
 
 
 class Testimonies:
-    """Thread-safe."""
+    """Thread-safe.
+
+    :param listed: which list of files this host last sent as the source of a migration.
+    """
 
     __test__ = False
 
     def __init__(self, host: str, guests: hypervisor.Hypervisor, images: rbd.ImageStore,
-                 directories: instances.Instances, journal: Journal) -> None:
+                 directories: instances.Instances, journal: Journal,
+                 listed: ty.Callable[[Migration], str]) -> None:
         self._host = host
         self._guests = guests
         self._images = images
         self._directories = directories
         self._journal = journal
+        self._listed = listed
 
     def testify(self, question: payloads.Question) -> payloads.Testimony:
         """Never raises one of our errors: what cannot be observed becomes ``unknown``."""
@@ -31,7 +38,8 @@ class Testimonies:
         entries = tuple(
             payloads.OpenEntry(migration=e.migration.key, role=e.migration.role.value,
                                phase=e.phase.value, outcome=e.outcome or "",
-                               closed=not e.is_open, given_up=self._given_up(e))
+                               closed=not e.is_open, given_up=self._given_up(e),
+                               listed=self._list_of(e))
             for e in self._journal.entries_of(instance))
         try:
             state = self._guests.state(instance)
@@ -63,6 +71,10 @@ class Testimonies:
         """Whether this host heard that Nova gave the migration up before the guest moved."""
         return entry.is_open and any(
             record.step == "given_up" for record in self._journal.records(entry.migration))
+
+    def _list_of(self, entry: Entry) -> str | None:
+        is_source = entry.is_open and entry.migration.role is Role.SOURCE
+        return self._listed(entry.migration) if is_source else None
 
     def _look(self, instance: str, theirs: payloads.PathProbe | None,
               ) -> tuple[payloads.PathProbe | None, bool]:

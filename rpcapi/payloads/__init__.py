@@ -27,6 +27,7 @@ from rpcapi.payloads.moves import (
     PrepareRequest,
     RollbackReply,
     RollbackRequest,
+    fingerprint,
 )
 from rpcapi.payloads.witnesses import (
     HoldingReport,
@@ -72,4 +73,5 @@ __all__ = [
     "TestifyRequest",
     "Testimony",
     "WhoHoldsRequest",
+    "fingerprint",
 ]

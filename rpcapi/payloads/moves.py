@@ -1,12 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """One migration: what the source asks of the destination, and what that answers."""
 
+import hashlib
+import json
 import typing as ty
 
 import msgspec
 
 from rpcapi.fields import HostName, InstanceUUID, MigrationKey, Payload, Text
 from rpcapi.payloads.files import Digests, Entries, FileEntry, PathProbe, Paths
+
+#: What a receiver acts on, of each file.  The content is in it by its digest; what is added
+#: to a payload later stays out, since an older receiver does not see it.
+_ACTED_ON = ("path", "kind", "size", "mode", "uid", "gid", "owner", "group", "mtime_ns", "digest")
+_PROBE = ("nonce", "inode", "changed_ns", "filesystem")
 
 
 class PrepareRequest(Payload, frozen=True, kw_only=True):
@@ -84,6 +91,19 @@ class RollbackReply(Payload, frozen=True, kw_only=True):
 
     done: bool
     reason: Text = ""
+
+
+def fingerprint(request: PrepareRequest | FinishRequest) -> str:
+    """SHA-256 in hex over all of a list of files that its receiver acts on. Since 1.2.
+
+    The same on both hosts, whichever fields either of them knows besides.
+    """
+    told = [type(request).__name__, request.migration, request.instance, request.source,
+            request.destination, request.executor,
+            [getattr(request.probe, name) for name in _PROBE],
+            [[getattr(entry, name) for name in _ACTED_ON]
+             for entry in (request.root, *request.entries)]]
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
 
 class LookRequest(Payload, frozen=True, kw_only=True):

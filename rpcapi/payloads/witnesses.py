@@ -5,7 +5,7 @@ import typing as ty
 
 import msgspec
 
-from rpcapi.fields import HostName, InstanceUUID, MigrationKey, Payload, Text
+from rpcapi.fields import Digest, HostName, InstanceUUID, MigrationKey, Payload, Text
 from rpcapi.payloads.files import PathProbe
 
 
@@ -55,6 +55,8 @@ class OpenEntry(Payload, frozen=True, kw_only=True):
     """One journal entry of the answering host about the instance asked for.
 
     :ivar given_up: that host heard that Nova gave the migration up; a hint.
+    :ivar listed: of a source, the ``fingerprint`` of the last list of files that it sent
+        its peer, empty for none; None where it does not say so (before 1.2).
     """
 
     migration: MigrationKey
@@ -63,6 +65,7 @@ class OpenEntry(Payload, frozen=True, kw_only=True):
     outcome: Text = ""
     closed: bool = False
     given_up: bool = False
+    listed: Digest | None = None
 
 
 class ImageName(Payload, frozen=True, kw_only=True):

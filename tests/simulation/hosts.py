@@ -87,7 +87,8 @@ class Worker:
             self.coordinator.tasks_of, self.journal.refuse)
         self.endpoint = peer_server.Endpoint(
             desk.Desk(self.coordinator),
-            testimony.Testimonies(host.name, guests, images, directories, self.journal),
+            testimony.Testimonies(host.name, guests, images, directories, self.journal,
+                                  self.coordinator.listed),
             self.audit, lambda: payloads.Description(
                 host=host.name, worker_version="0", rpc_version=rpcapi.VERSION,
                 executor=host.settings.executor.value))

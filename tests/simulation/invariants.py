@@ -142,7 +142,7 @@ def _was_carried_each_time(world: World, guest: str) -> bool:
     moved = sum(t.has_moved for h in world.hosts for t in h.libvirt.transfers
                 if t.instance == guest)
     completed = sum(e.outcome is Outcome.COMPLETED and e.migration.role is Role.SOURCE
-                    and e.migration.instance == guest
+                    and e.migration.instance == guest and e.migration.key in world.orders
                     for h in world.hosts if h.worker is not None
                     for e in h.worker.journal.newest_entries())
     has_leftover = any(world.guests[each.guest] == guest

@@ -373,7 +373,7 @@ def _leftover(rng: random.Random, cloud: Cloud) -> Happening:
 def _forgery(rng: random.Random, cloud: Cloud) -> Happening:
     return Forgery(rng.uniform(0, 60), rng.randrange(cloud.hosts), rng.randrange(cloud.guests),
                    rng.choice(("live_migration", "check", "post", "rollback", "abort",
-                               "rollback call", "holding")))  # "finish call": test_found
+                               "rollback call", "finish call", "holding")))
 
 
 def _audit(rng: random.Random, cloud: Cloud) -> Happening:

@@ -80,6 +80,8 @@ class World:
         self.definitions: set[tuple[str, str]] = set()
         #: Key of the last migration that was ordered of each guest.
         self.newest_order: dict[str, str] = {}
+        #: Keys of all that were ordered; what was forged is not among them.
+        self.orders: set[str] = set()
         self.migrating: set[str] = set()
         self.moves: collections.Counter[str] = collections.Counter()
         self.aborts: collections.Counter[str] = collections.Counter()
@@ -190,6 +192,7 @@ class World:
         order = self._new_order(instance, source, destination)
         self.moves[instance] += 1
         self.newest_order[instance] = order.uuid
+        self.orders.add(order.uuid)
         if self.cloud.executor is Executor.NOVA:
             self.migrating.add(instance)
             nova = Nova(self, move, order)

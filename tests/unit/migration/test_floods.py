@@ -58,6 +58,7 @@ def test_a_destination_with_too_many_open_refuses_the_next(
     world.timeline.pass_time(1)
     assert len(there.entries()) == 1
     monkeypatch.setattr(coordinator, "MAX_OPEN", 1)
+    monkeypatch.setattr(here.alive.testimonies, "_listed", lambda _migration: None)  # as in 1.1
     with pytest.raises(peer_errors.PeerRefused, match="1 are open here already"):
         here.alive.journal.open(Migration(orders[1].uuid, orders[1].instance, Role.SOURCE,
                                           here.name, there.name, Executor.NOVA))
@@ -72,8 +73,9 @@ def test_one_migration_is_prepared_only_so_often(world: World,
     monkeypatch.setattr(desk, "MAX_PREPARES", 3)
     here, there = world.hosts
     order = world.order(world.boot(here), here, there)
-    here.cast(conductor.live_migration(order))
-    world.timeline.pass_time(1)
+    here.alive.journal.open(Migration(order.uuid, order.instance, Role.SOURCE, here.name,
+                                      there.name, Executor.NOVA))
+    monkeypatch.setattr(here.alive.testimonies, "_listed", lambda _migration: None)  # as in 1.1
     request = _request(payloads.PrepareRequest, world, order.instance, here.name, there.name,
                        migration=order.uuid)
     answers = [_sent(lambda: Client(world.bus, "mallory").pre_live_migration(

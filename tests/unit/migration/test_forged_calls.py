@@ -7,11 +7,12 @@ Sent through the bus as JSON, as any process on the message bus could.
 import typing as ty
 import uuid
 
+import msgspec
 import pytest
 
 from devstack import conductor
 from rbd_worker.host import walk
-from rbd_worker.model import GuestState, Outcome
+from rbd_worker.model import Executor, GuestState, Migration, Outcome, Phase, Role
 from rpcapi import errors as peer_errors
 from rpcapi import payloads
 from tests import world as worlds
@@ -137,10 +138,80 @@ def test_an_early_finish_places_nothing_before_the_guest_is_there(
     request = _request(payloads.FinishRequest, world, guest, here.name, there.name,
                        migration=order.uuid)
     answer = _sent(lambda: _mallory(world).post_live_migration(there.name, request))
-    assert isinstance(answer, peer_errors.PeerUndecided)
+    assert isinstance(answer, peer_errors.PeerRefused)
+    assert "node01 says that it is in live_migration" in str(answer)
     world.timeline.pass_time(600)
     assert not there.has_directory(guest)
     assert there.entry(order.uuid).is_open
+
+
+def _as_of_1_1(monkeypatch: pytest.MonkeyPatch, *hosts: worlds.Host) -> None:
+    """Workers that do not tell which list of files they have sent."""
+    for host in hosts:
+        monkeypatch.setattr(host.alive.testimonies, "_listed", lambda _migration: None)
+
+
+@pytest.mark.parametrize("version", ["1.1", "1.2"])
+def test_a_forged_hand_over_ends_no_migration_before_the_source_does(
+        make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch, version: str) -> None:
+    """The guest has arrived and the source has not seen it yet, nor sent its last lines."""
+    world = make_world("nova")
+    here, there = world.hosts
+    if version == "1.1":
+        _as_of_1_1(monkeypatch, here)
+    guest = world.boot(here)
+    here.libvirt.on_event = lambda _instance: None
+    order = world.migrate(guest, here, there, seconds=10)
+    assert there.libvirt.states == {guest: GuestState.RUNNING}
+    assert here.entry(order.uuid).phase is Phase.LIVE
+    request = _request(payloads.FinishRequest, world, guest, here.name, there.name,
+                       migration=order.uuid)
+    answer = _sent(lambda: _mallory(world).post_live_migration(there.name, request))
+    assert isinstance(answer, peer_errors.PeerRefused)
+    world.timeline.pass_time(600)
+    assert here.entry(order.uuid).outcome is Outcome.COMPLETED
+    assert there.entry(order.uuid).outcome is Outcome.COMPLETED
+    history = b"".join(content for name, content in there.files(guest).items()
+                       if name.startswith("console.log"))
+    assert b"the guest has booted" in history
+
+
+@pytest.mark.parametrize(("kind", "method", "phase"), [
+    (payloads.PrepareRequest, "pre_live_migration", Phase.PRE),
+    (payloads.FinishRequest, "post_live_migration", Phase.POST)])
+def test_a_list_of_files_that_the_source_did_not_send_is_refused(
+        world: World, kind: type[ty.Any], method: str, phase: Phase) -> None:
+    """The phase is right: only the source's own word tells its list from another."""
+    here, there, _ = world.hosts
+    guest = world.boot(here)
+    order = world.order(guest, here, there)
+    migration = Migration(order.uuid, guest, Role.SOURCE, here.name, there.name,
+                          Executor(world.executor))
+    here.alive.journal.open(migration)
+    here.alive.journal.record(migration, phase=phase)
+    task = here.alive.coordinator.adopt(migration)
+    true = _request(kind, world, guest, here.name, there.name, migration=order.uuid,
+                    entries=(entry_of("disk.info", b"true"),))
+    task.listed = payloads.fingerprint(true)
+    for forged in (msgspec.structs.replace(true, entries=(entry_of("disk.info", b"lie"),)),
+                   msgspec.structs.replace(true, entries=()),
+                   msgspec.structs.replace(true, probe=payloads.PathProbe(inode=7)),
+                   msgspec.structs.replace(true, root=msgspec.structs.replace(
+                       true.root, mode=0o777))):
+        answer = _sent(lambda f=forged: getattr(_mallory(world), method)(there.name, f))
+        assert isinstance(answer, peer_errors.PeerRefused)
+        assert "another list of files" in str(answer)
+        assert there.entries() == []
+
+
+def test_a_source_of_an_earlier_version_still_hands_over(
+        world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    here, there, _ = world.hosts
+    _as_of_1_1(monkeypatch, here)
+    guest = world.boot(here)
+    order = world.migrate(guest, here, there)
+    assert here.entry(order.uuid).outcome is Outcome.COMPLETED
+    assert {n: c for n, c in there.files(guest).items() if n in worlds.FILES} == worlds.FILES
 
 
 def test_rollback_of_an_unknown_migration_does_nothing(world: World) -> None:
