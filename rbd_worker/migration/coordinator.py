@@ -107,7 +107,7 @@ class Coordinator:
         others = [t for t in self.tasks_of(migration.instance)
                   if t.migration.key != migration.key and not t.is_closed]
         if others and migration.executor is Executor.LIBVIRT:
-            if unique_id and not self.ports.journal.heard(unique_id):
+            if unique_id and self.ports.journal.has_heard(unique_id):
                 return None
             raise errors.BadInput(
                 what=f"migration {migration.key}",

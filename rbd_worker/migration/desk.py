@@ -8,6 +8,7 @@ happens follows from what this host itself observes.
 import logging
 
 from rbd_worker import errors, request_context
+from rbd_worker.migration import engine
 from rbd_worker.migration.coordinator import Coordinator
 from rbd_worker.migration.journal import StepState
 from rbd_worker.migration.task import Task
@@ -90,6 +91,8 @@ class Desk:
             task = self._open(migration)
         with self._coordinator.holding(task):
             if not task.is_closed:
+                if task.phase is Phase.ROLLBACK and self._has(migration.instance):
+                    engine.turn_forward(task)
                 task.finish, task.error = request, None
                 self._coordinator.run(task)
             if task.outcome is Outcome.COMPLETED and _PLACED in task.notes:
@@ -137,6 +140,10 @@ class Desk:
         return Migration(request.migration, request.instance, Role.DESTINATION, request.source,
                          request.destination, Executor(request.executor),
                          getattr(request, "request_id", ""))
+
+    def _has(self, instance: str) -> bool:
+        state = self._ports.hypervisor.state(instance)
+        return state.is_active or state is GuestState.SHUTOFF
 
     def _check_executor(self, theirs: str) -> None:
         own = self._ports.settings.executor

@@ -122,6 +122,17 @@ def _turn_back(task: Task, turn: results.TurnBack) -> None:
     task.attempts = 0
 
 
+def turn_forward(task: Task) -> None:
+    """The guest came although this host had turned back: what was undone is done again.
+
+    A source that asked several times, unheard, may go on with an early answer while a late
+    repetition fails here.  To be called when the guest is here and its source hands it over.
+    """
+    LOG.warning("%s goes on: the guest has come all the same", task.migration)
+    task.record(("turned_forward", StepState.NOTE, {}), phase=Phase.LIVE)
+    task.attempts = 0
+
+
 def _backward(task: Task) -> None:
     for step in reversed(plans.plan(task.migration.role, task.migration.executor)):
         state = task.states.get(step.name)

@@ -238,9 +238,15 @@ class Journal(JournalReader):
         if done.rowcount == 1:
             self._told.ended(migration, outcome, reason, now)
 
-    def refuse(self, origin: str, reason: str) -> None:
-        """Keep bad input for the operator: its origin and what is wrong, never its body."""
+    def refuse(self, origin: str, reason: str, unique_id: str = "") -> None:
+        """Keep bad input for the operator: its origin and what is wrong, never its body.
+
+        :param unique_id: of the message, which is remembered with it in one write: a kill leaves
+            none that counts as heard and that nothing is known of.
+        """
         with self._transaction() as db:
+            if unique_id and not self._remember(db, unique_id):
+                return
             db.execute("INSERT INTO refusal (at, origin, reason) VALUES (?,?,?)",
                        (self._clock(), origin[:256], reason[:1024]))
             db.execute("DELETE FROM refusal WHERE id <= (SELECT max(id) FROM refusal) - ?",

@@ -49,6 +49,7 @@ class Hearing:
         :param body: as the broker delivered it.
         :raises errors.JournalUnusable: it must be delivered again.
         """
+        message: casts.Heard | None = None
         try:
             message = casts.parse(body, host=self._host)
             if message is not None:
@@ -56,7 +57,8 @@ class Hearing:
                     self._act(message)
         except errors.BadInput as e:
             LOG.warning("a message is refused: %s", e.sentence)
-            self._ports.journal.refuse("cast", e.sentence)
+            order = message.unique_id if isinstance(message, casts.LiveMigrationCast) else ""
+            self._ports.journal.refuse("cast", e.sentence, order)
 
     def _act(self, message: casts.Heard) -> None:
         LOG.debug("[instance: %s] heard %s", message.instance, type(message).__name__)

@@ -4,6 +4,7 @@
 Each stays here as it was found, however seeds are turned into schedules later.
 """
 
+import dataclasses
 import errno
 import pathlib
 
@@ -20,6 +21,7 @@ from tests.simulation.schedule import (
     Failing,
     Forgery,
     Happening,
+    Kill,
     KillAfterRecord,
     Move,
     Outage,
@@ -28,6 +30,7 @@ from tests.simulation.schedule import (
 
 _NOVA = Cloud(Executor.NOVA, hosts=2, guests=1)
 _LIBVIRT = Cloud(Executor.LIBVIRT, hosts=2, guests=1)
+_LIBVIRT3 = Cloud(Executor.LIBVIRT, hosts=3, guests=1)
 
 #: What was wrong: the seed (which decides about the order of turns), the cloud, what happens.
 FOUND: dict[str, tuple[int, Cloud, tuple[Happening, ...]]] = {
@@ -60,6 +63,17 @@ FOUND: dict[str, tuple[int, Cloud, tuple[Happening, ...]]] = {
                        ClockSetBack(0, 21.3, 86400))),
     "an entry that could not be journaled was never looked at again": (
         3976, _LIBVIRT, (Move(1.7, 0, 1, end="fail"), Failing(1, "journal", 3, 3))),
+    "an order that was refused while its worker died was forgotten": (
+        0, _LIBVIRT3, (Move(16.5, 0, 1, end="fail"), Move(17.2, 0, 2), KillAfterRecord(
+            Executor.LIBVIRT, Role.DESTINATION, "ensure_directory_made", StepState.DONE, 5.0),
+            Kill(0, "write", 7, 90.0))),
+    "a guest came although a late repetition had turned its destination back": (
+        501768, dataclasses.replace(_LIBVIRT, guests=2, has_hook=True), (
+            Move(0.7105546508809768, 0, 1, end="left alone", pace=0.01),
+            Move(73.86777278319082, 0, 1, end="fail", dead_after="cast"),
+            Move(14.994919840678492, 1, 1), Disorder(), Failing(0, "file", 655, 3, errno.EIO),
+            KillAfterRecord(Executor.LIBVIRT, Role.SOURCE, "ensure_source_removed",
+                            StepState.DONE, 90.0))),
     "a forged hand-over before the source's own left the source unresolved": (
         0, _LIBVIRT, (Move(16.4, 0, 1), Forgery(18.7, 1, 0, "finish call"))),
 }

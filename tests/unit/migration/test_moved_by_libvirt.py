@@ -6,9 +6,13 @@ import typing as ty
 import pytest
 
 from devstack import conductor
-from rbd_worker.model import GuestState, Outcome, Phase
+from rbd_worker.host import walk
+from rbd_worker.migration.journal import StepState
+from rbd_worker.model import Executor, GuestState, Migration, Outcome, Phase, Role
+from rpcapi import payloads
 from tests import world as worlds
 from tests.unit.conftest import MakeWorld
+from tests.unit.host.entries import entry_of
 from tests.world import Host, World
 
 PLAN = {
@@ -575,3 +579,28 @@ def test_a_move_whose_end_libvirt_left_open_is_explained_and_goes_on_when_it_is_
     assert here.entry(order.uuid).outcome is Outcome.COMPLETED
     assert not here.has_directory(guest)
     assert {name: there.files(guest)[name] for name in worlds.FILES} == worlds.FILES
+
+
+def test_a_guest_that_comes_although_its_destination_turned_back_gets_its_files(
+        world: World) -> None:
+    """A late repetition of a call failed, when the source went on with its first answer."""
+    here, there = world.hosts
+    guest = world.boot(there)
+    (there.directory(guest) / "disk.info").unlink()
+    sides = [Migration("key", guest, role, here.name, there.name, Executor.LIBVIRT)
+             for role in (Role.SOURCE, Role.DESTINATION)]
+    for host, migration in zip(world.hosts, sides, strict=True):
+        host.alive.journal.open(migration)
+    here.alive.journal.record(sides[0], phase=Phase.POST)
+    there.alive.journal.record(
+        sides[1], ("ensure_directory_made", StepState.UNDOING, {}),
+        ("turned_back", StepState.NOTE, {"outcome": "failed", "reason": "disk full"}),
+        phase=Phase.ROLLBACK)
+    request = payloads.FinishRequest(
+        migration="key", instance=guest, source=here.name, destination=there.name,
+        executor="libvirt", probe=payloads.PathProbe(), root=walk.EMPTY_ROOT,
+        entries=(entry_of("disk.info", b"as it was"),))
+    here.alive.coordinator.adopt(sides[0]).listed = payloads.fingerprint(request)
+    there.alive.desk.post_live_migration(request)
+    assert there.entry("key").outcome is Outcome.COMPLETED
+    assert there.files(guest)["disk.info"] == b"as it was"
