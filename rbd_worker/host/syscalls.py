@@ -34,13 +34,20 @@ Identity = tuple[int, int]
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-@contextlib.contextmanager
-def translated(path: str) -> ty.Iterator[None]:
+class translated:  # a class, as held: a migration enters some hundred of these
     """Turn what the kernel says about ``path`` into this worker's errors."""
-    try:
-        yield
-    except OSError as e:
-        raise translate(path, e) from e
+
+    __slots__ = ("_path",)
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError):
+            raise translate(self._path, error) from error
 
 
 def translate(path: str, e: OSError) -> errors.Error:
@@ -70,13 +77,19 @@ def name_of(fd: int) -> str:
     return printable(os.readlink(f"/proc/self/fd/{fd}"))
 
 
-@contextlib.contextmanager
-def held(descriptor: int) -> ty.Iterator[int]:
+class held:
     """Close ``descriptor`` at the end of the block."""
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
+
+    __slots__ = ("_descriptor",)
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def __enter__(self) -> int:
+        return self._descriptor
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._descriptor)
 
 
 @deputy.asked_when_refused(deputy.open_directory)

@@ -92,6 +92,10 @@ class JournalReader:
         with self._decoding():
             return [journal_rows.record(*row) for row in rows]
 
+    def has_record(self, migration: Migration, step: str) -> bool:
+        return bool(self._read("SELECT 1 FROM record WHERE key=? AND role=? AND step=? LIMIT 1",
+                               migration.key, migration.role, step))
+
     def refusals(self, limit: int = 100) -> list[Refusal]:
         return [Refusal(*row) for row in self._read(
             "SELECT at, origin, reason FROM refusal ORDER BY id DESC LIMIT ?", limit)]

@@ -69,8 +69,7 @@ class Testimonies:
 
     def _given_up(self, entry: Entry) -> bool:
         """Whether this host heard that Nova gave the migration up before the guest moved."""
-        return entry.is_open and any(
-            record.step == "given_up" for record in self._journal.records(entry.migration))
+        return entry.is_open and self._journal.has_record(entry.migration, "given_up")
 
     def _list_of(self, entry: Entry) -> str | None:
         is_source = entry.is_open and entry.migration.role is Role.SOURCE

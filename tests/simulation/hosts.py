@@ -10,6 +10,7 @@ import os
 import pathlib
 import tempfile
 import typing as ty
+import unittest.mock
 
 import rpcapi
 from rbd_worker import conf, errors
@@ -21,6 +22,7 @@ from rbd_worker.migration import (
     desk,
     janitor,
     journal,
+    journal_file,
     mover,
     records,
     task,
@@ -100,8 +102,9 @@ class Worker:
         self.spawn(self._audit_again, "audit")
         self.spawn(self._clean, "janitor")
 
-    def spawn(self, action: ty.Callable[[], ty.Any], name: str) -> scheduler.Task:
-        return self.host.world.scheduler.spawn(self.life, action, name)
+    def spawn(self, action: ty.Callable[[], ty.Any], name: str, *,
+              is_short: bool = False) -> scheduler.Task:
+        return self.host.world.scheduler.spawn(self.life, action, name, is_short=is_short)
 
     def _tap(self) -> None:
         """Acknowledges what it has heard; the rest stays in the queue."""
@@ -144,6 +147,7 @@ class Host:
         self.address = f"10.0.0.{number + 1}"
         self.settings = _settings(world.cloud, self.name, world.root)
         self.path = pathlib.Path(self.settings.instances_path)
+        self._base = self.settings.instances_path
         self.path.mkdir(parents=True, exist_ok=True)
         self.libvirt = parts.Libvirt(self)
         self.ceph_is_down = self.disk_is_full = False
@@ -160,8 +164,13 @@ class Host:
                 if h.host == number]
         self._kills = {(k.what, k.number): k for k in mine if isinstance(k, Kill)}
         self._failing = [f for f in mine if isinstance(f, Failing)]
-        _fresh_journal(pathlib.Path(self.settings.state_directory))
-        self.start()
+        empty = _empty_journal()  # copied, because to make one costs a millisecond
+        with unittest.mock.patch.object(journal_file, "_make", lambda path: ty.cast(
+                None, path.write_bytes(empty))):
+            self.start()
+
+    def directory(self, instance: str) -> str:
+        return f"{self._base}/{instance}"
 
     def clock(self) -> float:
         return self.world.scheduler.now + self.clock_offset + EPOCH
@@ -175,7 +184,7 @@ class Host:
             self.worker = worker = Worker(self)
             worker.life.on_end = lambda: self._bury(worker)
             self.world.tell(f"the worker of {self.name} starts")
-            worker.spawn(worker.start, "start")
+            worker.spawn(worker.start, "start", is_short=True)
         if self.worker is None:
             self.world.scheduler.after(5, self.start)
 
@@ -207,7 +216,8 @@ class Host:
     def libvirt_event(self, instance: str) -> None:
         if self.worker is not None and not self.libvirt.is_down:
             worker = self.worker
-            worker.spawn(lambda: worker.coordinator.wake_instance(instance), "libvirt's event")
+            worker.spawn(lambda: worker.coordinator.wake_instance(instance), "libvirt's event",
+                         is_short=True)
 
     def ask_hook(self, instance: str) -> None:
         """libvirt's hook at ``migrate begin``: waits for its time limit at most."""
@@ -235,10 +245,11 @@ class Host:
         """
         self.counts[what] += 1
         number = self.counts[what]
-        kill = self._kills.pop((what, number), None)
+        kill = self._kills.pop((what, number), None) if self._kills else None
         if kill is not None:
             self.die(kill.outage)
-        return any(self._is_failing(f, number) for f in self._failing if f.what == what)
+        return bool(self._failing) and any(
+            self._is_failing(f, number) for f in self._failing if f.what == what)
 
     def _is_failing(self, failing: Failing, number: int) -> bool:
         """A series of failures ends after some time, however few calls there are."""
@@ -369,6 +380,8 @@ class Journal(journal.Journal):
         self._life, self._host = worker.life, worker.host
         super().__init__(worker.host.settings.state_directory, worker.host.clock,
                          worker.host.name)
+        # nobody else opens it meanwhile: no lock is taken anew for each statement
+        self._db.execute("PRAGMA locking_mode=EXCLUSIVE")
 
     def record(self, migration: Migration, *records: ty.Any, phase: ty.Any = None) -> None:
         super().record(migration, *records, phase=phase)
@@ -408,12 +421,7 @@ def _settings(cloud: Cloud, name: str, root: pathlib.Path) -> conf.Settings:
 
 @functools.lru_cache
 def _empty_journal() -> bytes:
+    """What a worker's first start makes."""
     with tempfile.TemporaryDirectory() as place:
         journal.Journal(place).close()
         return (pathlib.Path(place) / "journal.sqlite").read_bytes()
-
-
-def _fresh_journal(directory: pathlib.Path) -> None:
-    """What a worker's first start makes, copied because it costs a millisecond."""
-    directory.mkdir(parents=True)
-    (directory / "journal.sqlite").write_bytes(_empty_journal())

@@ -36,7 +36,8 @@ def is_quiet(world: World) -> bool:
 def has_strays(world: World) -> bool:
     """A directory stands beside the one of its guest."""
     return not world.cloud.is_shared and any(
-        sum((host.path / guest).exists() for host in world.hosts) > 1 for guest in world.guests)
+        sum(os.path.exists(host.directory(guest)) for host in world.hosts) > 1
+        for guest in world.guests)
 
 
 def breaches(world: World, hanging: ty.Iterable[str]) -> ty.Iterator[Breach]:
@@ -47,11 +48,13 @@ def breaches(world: World, hanging: ty.Iterable[str]) -> ty.Iterator[Breach]:
         if host.worker is None:
             yield Breach("rest", f"the worker of {host.name} does not start")
             return
+    opened = {host.name: open_entries(host) for host in world.hosts}
+    unresolved = {entry.migration.instance for each in opened.values() for entry in each}
     yield from _guests(world)
-    yield from _entries(world)
-    yield from _directories(world)
+    yield from _entries(world, opened)
+    yield from _directories(world, unresolved)
     disk = _read(world)
-    yield from _bytes(world, disk)
+    yield from _bytes(world, disk, unresolved)
     yield from _secrets(disk)
     yield from _messages(world)
 
@@ -77,46 +80,46 @@ def _guests(world: World) -> ty.Iterator[Breach]:
                                   f"{world.moves[guest]} orders")
 
 
-def _entries(world: World) -> ty.Iterator[Breach]:
+def _entries(world: World, opened: dict[str, list[Entry]]) -> ty.Iterator[Breach]:
     for host in world.hosts:
-        for entry in open_entries(host):
+        for entry in opened[host.name]:
             of = f"{entry.migration.instance[:4]} on {host.name} in {entry.phase}"
             if not entry.reason:
                 yield Breach("explained", f"the entry of {of} is open without a sentence")
-            elif _should_be_over(world, entry):
+            elif _should_be_over(world, entry, opened):
                 yield Breach("rest", f"all is well again, but {of} stays open: {entry.reason}")
 
 
-def _directories(world: World) -> ty.Iterator[Breach]:
+def _directories(world: World, unresolved: set[str]) -> ty.Iterator[Breach]:
     if world.cloud.is_shared:
         return
     for guest in world.guests:
         holder = _runs_on(world, guest)
-        if holder is None or _is_unresolved(world, guest):
+        if holder is None or guest in unresolved:
             continue
         if any(guest == whose for _, whose in world.definitions):
             continue  # two hosts have the guest: that is for an operator, and kept meanwhile
-        standing = [h.name for h in world.hosts if (h.path / guest).exists()]
+        standing = [h.name for h in world.hosts if os.path.exists(h.directory(guest))]
         if standing != [holder.name]:
             yield Breach("directory", f"{guest[:4]} runs on {holder.name}, directories stand on "
                                       f"{standing or 'no host'}")
         for host in world.hosts:
-            staging = host.path / ".rbd-worker/staging" / guest
-            if staging.exists():
+            staging = f"{host.path}/.rbd-worker/staging/{guest}"
+            if os.path.exists(staging):
                 yield Breach("directory", f"{host.name} still has staged files of {guest[:4]}: "
                                           f"{sorted(os.listdir(staging))}")
 
 
-def _bytes(world: World, disk: dict[str, bytes]) -> ty.Iterator[Breach]:
+def _bytes(world: World, disk: dict[str, bytes], unresolved: set[str]) -> ty.Iterator[Breach]:
     kept = _all_text(world, disk)
     for guest, marker in (*world.contents, *world.lines):
         if marker not in kept and marker not in world.lost and not _gives_way(world, marker):
             yield Breach("bytes", f"lost of {guest[:4]}: {marker}")
     for guest in world.guests:
         holder = _runs_on(world, guest)
-        if holder is None or _is_unresolved(world, guest) or world.cloud.is_shared:
+        if holder is None or guest in unresolved or world.cloud.is_shared:
             continue
-        texts = _texts_of(holder.path / guest)
+        texts = _texts_of(holder.directory(guest))
         logs = "".join(text for name, text in texts.items() if name.startswith("console.log"))
         for instance, marker in world.lines:
             if instance == guest and logs.count(marker) > 1:
@@ -178,14 +181,14 @@ def _read(world: World) -> dict[str, bytes]:
     return found
 
 
-def _should_be_over(world: World, entry: Entry) -> bool:
+def _should_be_over(world: World, entry: Entry, opened: dict[str, list[Entry]]) -> bool:
     """The guest runs, and no later migration has moved it on or back.
 
     A worker that was away meanwhile cannot hand over to a host that has the
     guest no more; that such an entry is explained is all that is asked.
     """
     guest, key = entry.migration.instance, entry.migration.key
-    older = (e for host in world.hosts for e in open_entries(host)
+    older = (e for each in opened.values() for e in each
              if e.migration.instance == guest and e.migration.key != key)
     return (_runs_on(world, guest) is not None and world.newest_order.get(guest) == key
             and not any(older))
@@ -206,10 +209,6 @@ def _messages(world: World) -> ty.Iterator[Breach]:
 
 def open_entries(host: Host) -> list[Entry]:
     return [] if host.worker is None else host.worker.journal.open_entries()
-
-
-def _is_unresolved(world: World, guest: str) -> bool:
-    return any(e.migration.instance == guest for host in world.hosts for e in open_entries(host))
 
 
 def _runs_on(world: World, guest: str) -> Host | None:

@@ -6,6 +6,7 @@ guest in each moment follows the table in ``rbd_worker.host.domain_state``.
 """
 
 import dataclasses
+import os
 import typing as ty
 
 from rbd_worker import errors
@@ -130,10 +131,11 @@ class Libvirt:
 
     def qemu_starts(self, instance: str) -> None:
         """QEMU opens its console log and empties it."""
-        log = self.host.path / instance / "console.log"
-        if log.exists():
+        log = f"{self.host.directory(instance)}/console.log"
+        if os.path.exists(log):
             self.host.world.qemu_empties(log)
-        log.write_text("")
+        with open(log, "w"):
+            pass
         self.host.world.dates.touched(self.host)
 
     def say(self, instance: str, line: str) -> None:
@@ -141,7 +143,7 @@ class Libvirt:
         world = self.host.world
         marker = f"<{self.host.name} {instance[:4]} {len(world.lines)}>"
         try:
-            with (self.host.path / instance / "console.log").open("a") as log:
+            with open(f"{self.host.directory(instance)}/console.log", "a") as log:
                 log.write(f"{marker} {line}\n")
         except FileNotFoundError:
             world.breach("directory", f"the directory of {instance[:4]} is gone under the guest "

@@ -5,7 +5,8 @@ The worker's code blocks as ordinary code does: it sleeps, waits for a peer,
 takes a lock.  Each such place gives the turn away.  Threads hold the stacks
 that wait meanwhile, but never two of them run: whoever gives the turn away
 picks who is next and wakes it, so that a wait which nobody else uses costs no
-switch at all.  Nothing else decides about the order, hence a seed plays the
+switch at all, and a *short* task, one that never waits, is run on whichever
+stack is at hand.  Nothing else decides about the order, hence a seed plays the
 same story again.
 
 hypothesis' stateful testing does not fit here: its rules run to their end one
@@ -58,10 +59,12 @@ class Life:
 class Task:
     """A piece of work of one process, and the thread that holds its stack while it waits."""
 
-    def __init__(self, scheduler: "Scheduler", life: Life, action: Action, name: str) -> None:
+    def __init__(self, scheduler: "Scheduler", life: Life, action: Action, name: str,
+                 *, is_short: bool) -> None:
         self.scheduler = scheduler
         self.life = life
         self.name = name
+        self.is_short = is_short
         self.thread: _Thread | None = None
         self.is_waiting = False
         #: Counts its waits, so that an alarm of an earlier one wakes nobody.
@@ -114,8 +117,12 @@ class Scheduler:
 
     # -- for everyone --------------------------------------------------------
 
-    def spawn(self, life: Life, action: Action, name: str) -> Task:
-        task = Task(self, life, action, name)
+    def spawn(self, life: Life, action: Action, name: str, *, is_short: bool = False) -> Task:
+        """A new task, which gets a turn later.
+
+        :param is_short: it never waits.
+        """
+        task = Task(self, life, action, name, is_short=is_short)
         life.tasks[task] = None
         self._ready.append(task)
         return task
@@ -153,7 +160,7 @@ class Scheduler:
         :param is_enough: looked at whenever everyone waits; ends it earlier.
         """
         self._until, self._is_enough = until, is_enough
-        task = self._pick()
+        task = self._next()
         if task is not None:
             _start(task)
             self._main.acquire()
@@ -161,6 +168,14 @@ class Scheduler:
             raise self.failures[0]
 
     # -- inside --------------------------------------------------------------
+
+    def _next(self) -> Task | None:
+        """Whose turn it is, once every short task before it has had its own, right here."""
+        task = self._pick()
+        while task is not None and task.is_short:
+            task.run()
+            task = self._pick()
+        return task
 
     def _pick(self) -> Task | None:
         """Whose turn it is; None where the world's main function is to go on."""
@@ -198,7 +213,7 @@ class Scheduler:
 
     def _give_away(self, task: Task) -> None:
         """Returns when it is the task's turn again."""
-        following = self._pick()
+        following = self._next()
         if following is task:
             return
         if following is None:
@@ -210,7 +225,7 @@ class Scheduler:
 
     def end_of_task(self) -> Task | None:
         """Called by a thread whose task has ended: the next one, if it has no thread yet."""
-        following = self._pick()
+        following = self._next()
         if following is None:
             self._main.release()
         elif following.thread is not None:

@@ -35,6 +35,7 @@ _CHANGES = frozenset({"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link
                       "os.chown", "os.truncate", "os.utime"})
 _LOOKS = frozenset({"open", "os.listdir", "os.scandir"})
 _MAKES = frozenset({"os.mkdir", "os.link"})
+_WATCHED = _CHANGES | _LOOKS
 
 #: The world in which tasks run at the moment.
 _watching: "World | None" = None
@@ -64,15 +65,18 @@ def watched(world: "World", randomness: "random.Random") -> ty.Iterator[None]:
 
 
 def _hook(event: str, arguments: tuple[ty.Any, ...]) -> None:
-    if _watching is not None and (event in _CHANGES or event in _LOOKS):
+    """Called some thousand times in each schedule: what does not concern it goes by quickly."""
+    if event in _WATCHED and _watching is not None and not _watching.is_looking:
         _announce(event, arguments)
 
 
 def _announce(event: str, arguments: tuple[ty.Any, ...]) -> None:
     world = _watching
-    task = world.scheduler.current if world is not None else None
-    host = world.workers.get(task.life) if world is not None and task is not None else None
-    if task is None or host is None or world is None or world.is_looking:
+    if world is None or world.is_looking:
+        return
+    task = world.scheduler.current
+    host = world.workers.get(task.life) if task is not None else None
+    if task is None or host is None:
         return
     if event == "open" and not _is_ours(arguments[0]):
         return
@@ -91,8 +95,8 @@ def _announce(event: str, arguments: tuple[ty.Any, ...]) -> None:
 
 def _is_ours(path: object) -> bool:
     """Not a module that is being imported, nor what an open file is asked through."""
-    return isinstance(path, str) and not path.endswith((".py", ".pyc", ".so")) and (
-        not path.startswith(("/proc/", "/usr/", "/etc/")))
+    return isinstance(path, str) and (not path.startswith("/") or not (
+        path.startswith(("/proc/", "/usr/", "/etc/")) or path.endswith((".py", ".pyc", ".so"))))
 
 
 def _judge(world: "World", host: ty.Any, event: str, arguments: tuple[ty.Any, ...]) -> None:

@@ -137,7 +137,7 @@ class World:
         self.dates.set(host, instance, -100_000.0)
 
     def _leave(self, host: Host, instance: str, *, is_defined: bool) -> None:
-        if not self.cloud.is_shared and not (host.path / instance).exists():
+        if not self.cloud.is_shared and not os.path.exists(host.directory(instance)):
             if is_defined:
                 self.definitions.add((host.name, instance))
                 host.libvirt.states[instance] = GuestState.SHUTOFF
@@ -341,14 +341,14 @@ class World:
         if held_by is None:
             self.lost |= markers
 
-    def qemu_empties(self, log: pathlib.Path) -> None:
+    def qemu_empties(self, log: str) -> None:
         """A console log stood where QEMU starts.
 
         On a shared path, or in a directory that Nova did not look at, nobody
         can prevent that; elsewhere a worker had to.
         """
         if self.cloud.is_shared or self.cloud.executor is Executor.NOVA:
-            text = log.read_text()
+            text = pathlib.Path(log).read_text()
             self.lost |= {marker for _, marker in self.lines if marker in text}
 
     def lost_with(self, worker: Worker) -> None:
@@ -376,12 +376,12 @@ class Dates:
         self._dirty[host.name] = host
 
     def set(self, host: Host, instance: str, at: float) -> None:
-        self._known[host.name, instance] = (_look(host.path / instance), at)
+        self._known[host.name, instance] = (_look(host.directory(instance)), at)
 
     def changed(self, host: Host, instance: str) -> float:
         self._world.is_looking = True  # on the worker's turn, but not in its name
         try:
-            seen = _look(host.path / instance)
+            seen = _look(host.directory(instance))
         finally:
             self._world.is_looking = False
         known = self._known.get((host.name, instance))
@@ -395,14 +395,14 @@ class Dates:
             hosts = self._world.hosts if self._world.cloud.is_shared else self._dirty.values()
             for host in list(hosts):
                 for instance in self._world.guests:
-                    seen = _look(host.path / instance)
+                    seen = _look(host.directory(instance))
                     known = self._known.get((host.name, instance))
                     if seen is not None and (known is None or known[0] != seen):
                         self._known[host.name, instance] = (seen, moment)
             self._dirty.clear()
 
 
-def _look(path: pathlib.Path) -> ty.Any:
+def _look(path: str) -> ty.Any:
     """What makes one state of a directory another: its change time is too coarse for that."""
     try:
         status = os.stat(path)
