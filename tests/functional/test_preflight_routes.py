@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from devstack import lab as labs
-from devstack.lab.service import Service
+from devstack.lab import processes
 from tests.functional.fleet import Fleet
 from tests.functional.preflights import ask, reconfigured, says
 
@@ -72,10 +72,17 @@ def test_tls_needs_a_listener_and_a_certificate_with_the_name(fleet: Fleet,
 
 @pytest.fixture
 def reachable(fleet: Fleet) -> collections.abc.Iterator[Fleet]:
-    """The lab with sshd; it is ended afterwards, as other tests do not expect it."""
+    """The lab without sshd at first; where a test starts one it is ended afterwards."""
+    _end_sshd(fleet)
     yield fleet
+    _end_sshd(fleet)
+
+
+def _end_sshd(fleet: Fleet) -> None:
+    """Found by its title, which it writes over the mark of the lab's services."""
     for host in (fleet.one, fleet.two):
-        Service(host, "sshd", ()).stop()
+        host.kill9(*(inner for inner, outer in host.pids().items()
+                     if "/run/lab/sshd_config" in " ".join(processes.command_line(outer))))
 
 
 def test_ssh_needs_a_server_its_key_and_ours(reachable: Fleet) -> None:
