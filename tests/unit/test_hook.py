@@ -15,6 +15,7 @@ import typing as ty
 
 import pytest
 
+from devstack.lab import processes
 from rbd_worker import hook
 from rbd_worker.host import hook_files
 
@@ -185,12 +186,12 @@ def test_a_worker_that_hangs_is_waited_for_no_longer_than_the_limit(rig: Rig,
     def hang(connection: socket.socket) -> None:
         if is_read:
             question_of(connection)
-        time.sleep(5)
+        time.sleep(9)
     rig.listen(hang)
     rig.wait_at_most(HASTY)
     began = time.monotonic()
     done = rig.call(xml=b"<domain>" + b" " * (3 << 20))
-    assert HASTY <= time.monotonic() - began < HASTY + 1.5
+    assert HASTY <= time.monotonic() - began < processes.patience(1.9)
     let_in(done, "time")
 
 
@@ -198,7 +199,7 @@ def test_a_worker_that_answers_drop_by_drop_is_not_waited_for(rig: Rig) -> None:
     def drip(connection: socket.socket) -> None:
         question_of(connection)
         try:
-            for _ in range(100):
+            for _ in range(180):
                 connection.sendall(b"r")
                 time.sleep(0.05)
         except OSError:
@@ -207,7 +208,7 @@ def test_a_worker_that_answers_drop_by_drop_is_not_waited_for(rig: Rig) -> None:
     rig.wait_at_most(HASTY)
     began = time.monotonic()
     let_in(rig.call(), "no answer in time")
-    assert time.monotonic() - began < HASTY + 1.5
+    assert time.monotonic() - began < processes.patience(1.9)
 
 
 def test_a_libvirt_that_never_ends_the_xml_is_not_waited_for(rig: Rig) -> None:
@@ -219,7 +220,7 @@ def test_a_libvirt_that_never_ends_the_xml_is_not_waited_for(rig: Rig) -> None:
         assert process.stderr and process.stdout
         assert process.wait(10) == 0
         assert b"did not hand over the XML in time" in process.stderr.read()
-    assert time.monotonic() - began < HASTY + 1.5
+    assert time.monotonic() - began < processes.patience(1.9)
 
 
 @pytest.mark.parametrize("xml", [b"", b" \n", b"<domain>" + b" " * (4 << 20)])
@@ -285,7 +286,7 @@ def test_a_program_that_hangs_is_killed(rig: Rig) -> None:
     began = time.monotonic()
     done = rig.call()
     assert (done.returncode, done.stdout) == (0, b"")
-    assert time.monotonic() - began < HASTY + 1 + 1.5
+    assert time.monotonic() - began < processes.patience(2)
 
 
 def test_a_machine_without_python_lets_the_guest_in(rig: Rig) -> None:

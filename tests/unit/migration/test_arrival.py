@@ -12,6 +12,7 @@ import uuid
 
 import pytest
 
+from devstack.lab import processes
 from rbd_worker import conf, errors
 from rbd_worker.host import instances, secrets
 from rbd_worker.migration import arrival
@@ -336,7 +337,7 @@ BOMB = ('<!DOCTYPE b [<!ENTITY a "' + "x" * 1000 + '">'
 def test_hostile_xml_is_let_in_untouched_and_quickly(place: Place, xml: bytes) -> None:
     began = time.monotonic()
     assert place.answer(xml) == arrival.Answer()
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < processes.patience(1)
     assert list(place.path.iterdir()) == []
 
 
