@@ -111,6 +111,11 @@ class Instances:
         with self.opened() as base, syscalls.translated(self.path), os.scandir(base) as listing:
             return tuple(sorted(entry.name for entry in listing if self.is_name(entry.name)))
 
+    def sync(self) -> None:
+        """Every name in instances_path survives a power failure."""
+        with self.opened() as base, syscalls.translated(self.path):
+            os.fsync(base)
+
     def area(self, name: str) -> int:
         """A descriptor of the worker's own directory ``.rbd-worker/<name>``, made if missing.
 
@@ -162,8 +167,11 @@ def private_directory(name: str, dir_fd: int, label: str) -> int:
     :raises errors.UnsafeDirectory: others could write there.
     """
     with syscalls.translated(label):
+        is_new = syscalls.identity(name, dir_fd) is None
         fd = syscalls.ensure_directory(name, dir_fd)
         give_to_worker(fd, dir_fd)
+        if is_new:  # what is later made durable in it has to be found again
+            os.fsync(dir_fd)
     status = os.fstat(fd)
     if status.st_uid in _worker_users(dir_fd) and not stat.S_IMODE(status.st_mode) & 0o022:
         return fd

@@ -105,8 +105,8 @@ class Staging:
     def promote(self) -> syscalls.Identity:
         """The staged tree is the instance directory, console logs held back; device and inode.
 
-        Not forced to disk: a power failure takes the arriving guest along,
-        and the migration turns back.
+        Its files were forced to disk before (``sync``): after a power failure nobody
+        looks again at what stands under this name.
 
         :raises errors.DirectoryExists: another directory stands there.
         """

@@ -15,7 +15,7 @@ import time
 import typing as ty
 
 from rbd_worker import errors, request_context
-from rbd_worker.migration import destination_steps, engine, timers
+from rbd_worker.migration import destination_steps, engine, source_steps, timers
 from rbd_worker.migration.journal import Entry
 from rbd_worker.migration.task import Ports, Task
 from rbd_worker.model import Executor, Migration, Outcome, Phase, Role
@@ -220,7 +220,8 @@ class Coordinator:
         """Close an unresolved task on an operator's word; no step runs, nothing is undone.
 
         :raises errors.BadInput: it is not unresolved.
-        :raises errors.NoSpace: the trash has no room for what was staged here.
+        :raises errors.NoSpace: the trash has no room for what was staged here, or for files
+            that only their open descriptors hold.
         """
         with self.holding(task):
             if task.outcome is not Outcome.UNRESOLVED or task.is_closed:
@@ -229,6 +230,8 @@ class Coordinator:
                     reason="it is not unresolved: it goes on by itself, wait for it or abort it")
             if task.migration.role is Role.DESTINATION:
                 destination_steps.ensure_staging_saved(task)
+            else:
+                source_steps.ensure_files_released(task)
             LOG.warning("%s was unresolved (%s) and is closed as %s by an operator: %s",
                         task.migration, task.reason, outcome, note or "no reason given")
             task.note("resolved_by_operator", outcome=outcome.value, was=task.reason, note=note)

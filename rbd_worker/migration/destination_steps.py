@@ -45,7 +45,10 @@ def ensure_files_staged(task: Task) -> results.Result:
         return _without_prepare(task)
     if task.is_shared or _is_shared(task, request.probe):
         return results.Done({"shared": True, "staged": {}})
-    staged = _staging(task).ensure(request.root, request.entries, _fetcher(task))
+    area = _staging(task)
+    staged = area.ensure(request.root, request.entries, _fetcher(task))
+    if not task.is_nova:  # becomes the directory as it is; else each file is looked at again
+        area.sync()
     return results.Done({"staged": staged,
                          "bytes": sum(entry.data for entry in request.entries)})
 
@@ -127,6 +130,7 @@ def ensure_files_placed(task: Task) -> results.Result:
         if directory is None:  # a guest without a directory: older Novas never made one
             directory = held.enter_context(_promoted(task, area))
         placed, own = _placed(task, area, directory)
+    ports.directories.sync()  # whoever made the directory may not have
     # noted before the staging area goes: without it nobody could tell that
     # joined console logs are there already
     task.note("files_placed", placed=placed, own=own)

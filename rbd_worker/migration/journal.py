@@ -178,8 +178,12 @@ class Journal(JournalReader):
         try:
             _check(directory, host)
             super().__init__(directory)
-            if host and not self.host():
-                self._keep("host", host)
+            try:
+                if host and not self.host():
+                    self._keep("host", host)
+            except BaseException:
+                super().close()  # nobody else will
+                raise
         except BaseException:
             os.close(self._owner)
             raise

@@ -54,6 +54,7 @@ def ensure_files_released(task: Task) -> None:
     if files is not None:
         with task.ports.directories.pin(instance) or _nothing() as directory:
             if not files.is_of(directory):
+                pins.keep(task)  # what the guest wrote until its end is in them as well
                 item = task.ports.trash.save(
                     files, instance, "nova-compute removed this directory before its files were "
                     "handed over; these are the copies that rbd-worker still held",

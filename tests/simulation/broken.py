@@ -11,10 +11,20 @@ import shutil
 import typing as ty
 import unittest.mock
 
-from rbd_worker.host import evidence, probe, trash
-from rbd_worker.migration import engine, mover, outcome_steps, pins, plans, settle, task
+from rbd_worker.host import evidence, probe, trash, trash_purge
+from rbd_worker.migration import (
+    engine,
+    journal_file,
+    mover,
+    outcome_steps,
+    pins,
+    plans,
+    settle,
+    task,
+)
 from rbd_worker.model import Evidence, Executor, Fact, GuestState, Verdict
 from rbd_worker.triggers import hearing
+from tests.simulation import power
 from tests.simulation.schedule import Kill, Leftover, Schedule
 from tests.simulation.systematic import story
 
@@ -84,10 +94,17 @@ def _end_it_afterwards(self: ty.Any, migration: ty.Any, order: ty.Any) -> ty.Any
     return result
 
 
+def _not_flushed(path: ty.Any) -> ty.Any:
+    db = _OPENED(path)
+    db.execute("PRAGMA synchronous=OFF")
+    return db
+
+
 def _surely_there(*_: object) -> settle.Settlement:
     return settle.Settlement(settle.Place.DESTINATION, "it surely has moved")
 
 
+_OPENED = journal_file.opened
 _HEARD = hearing.Hearing.heard
 _PLAN = plans.plan
 _UNRESOLVED = engine._unresolved
@@ -121,11 +138,25 @@ BROKEN = (
         (outcome_steps, "settle", _surely_there),)),
     Broken("a wait has no reason", "explained", (
         (engine.Task, "mark", lambda *_: None),)),
+    Broken("the trash is emptied before its time", "bytes", (
+        (trash_purge, "due", lambda items, _now, _limits: list(items)),),
+        (story(Executor.LIBVIRT, "there and back"),)),
+    Broken("an end that libvirt left open is waited for without a word", "explained", (
+        (outcome_steps, "_check_for_open_end", lambda _task: None),),
+        (story(Executor.LIBVIRT, "left open for good"),)),
     Broken("the guest's move is ended without an order", "guest", (
         (mover.Movers, "_attempt", _end_it_afterwards),)),
     Broken("a message is acknowledged before it is journaled", "message", (
         (hearing.Hearing, "heard", _acknowledge_first),), tuple(
             story(Executor.NOVA, "there", Kill(0, "write", number, 5.0))
             for number in range(1, 6))),
+    Broken("the journal is not flushed", "message", (
+        (journal_file, "opened", _not_flushed),), tuple(
+            story(Executor.NOVA, "there", Kill(0, "written", number, 90.0, is_power=True))
+            for number in range(1, 8))),
+    Broken("names are not flushed", "bytes", (
+        (power.Unflushed, "flushed", lambda *_: None),), tuple(
+        story(executor, "there", Kill(1, "written", number, 90.0, is_power=True))
+        for executor in Executor for number in range(5, 25))),
     Broken("a message's body is kept", "secret", ((hearing.Hearing, "heard", _keep_the_body),)),
 )

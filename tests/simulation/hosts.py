@@ -8,6 +8,7 @@ import functools
 import logging
 import os
 import pathlib
+import random
 import tempfile
 import typing as ty
 import unittest.mock
@@ -32,7 +33,7 @@ from rbd_worker.migration.journal import Entry
 from rbd_worker.model import Migration
 from rbd_worker.triggers import hearing, peer_server
 from rpcapi import payloads
-from tests.simulation import bus, parts, scheduler
+from tests.simulation import bus, parts, power, scheduler
 from tests.simulation.schedule import Cloud, Failing, Kill
 from tests.simulation.scheduler import Killed, Life
 from tests.world import settings_of
@@ -188,13 +189,28 @@ class Host:
         if self.worker is None:
             self.world.scheduler.after(5, self.start)
 
-    def kill(self, outage: float | None) -> None:
+    def kill(self, outage: float | None, *, is_power: bool = False) -> None:
         """The process is gone; None where nobody starts it again."""
         if self.worker is not None:
             self.world.tell(f"the worker of {self.name} is killed")
+            if is_power and not self.world.cloud.is_shared:
+                self._without_power(self.worker)
             if outage is not None:
                 self.world.scheduler.after(outage, self.start)
             self.worker.life.end()
+
+    def _without_power(self, worker: Worker) -> None:
+        rng = random.Random(f"{self.world.schedule.seed} power")
+        self.world.is_looking, before = True, self.world.is_looking
+        try:
+            journal_left = power.JournalOnDisk(self.settings.state_directory, worker.journal, rng)
+            lost = self.world.unflushed[self.name].take_away(rng, self._base)
+        finally:
+            self.world.is_looking = before
+        self.world.tell(f"{self.name} has no power; lost are {lost or 'no names'}")
+        self.libvirt.without_power()
+        self.world.dates.touched(self)
+        self.world.scheduler.after(0.001, journal_left.lay)
 
     def _bury(self, worker: Worker) -> None:
         self.worker = self.tap = None
@@ -247,7 +263,7 @@ class Host:
         number = self.counts[what]
         kill = self._kills.pop((what, number), None) if self._kills else None
         if kill is not None:
-            self.die(kill.outage)
+            self.die(kill.outage, is_power=kill.is_power)
         return bool(self._failing) and any(
             self._is_failing(f, number) for f in self._failing if f.what == what)
 
@@ -258,8 +274,8 @@ class Host:
         began = self._began.setdefault(failing, self.world.scheduler.now)
         return self.world.scheduler.now < began + FAILING_SECONDS
 
-    def die(self, outage: float) -> ty.NoReturn:
-        self.kill(outage)
+    def die(self, outage: float, *, is_power: bool = False) -> ty.NoReturn:
+        self.kill(outage, is_power=is_power)
         raise Killed(self.name)
 
     def life_check(self) -> None:
@@ -416,7 +432,8 @@ def _settings(cloud: Cloud, name: str, root: pathlib.Path) -> conf.Settings:
     return dataclasses.replace(
         _parsed(cloud.executor.value), host=name, instances_path=str(place),
         state_directory=str(root / name / "state"), workers=cloud.workers,
-        max_concurrent_live_migrations=cloud.limit, console_history_files=cloud.history_files)
+        max_concurrent_live_migrations=cloud.limit, console_history_files=cloud.history_files,
+        trash_retention=cloud.retention)
 
 
 @functools.lru_cache

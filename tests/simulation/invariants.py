@@ -15,12 +15,14 @@ import typing as ty
 
 from devstack import conductor
 from rbd_worker.migration.journal import Entry
-from rbd_worker.model import Executor, GuestState, Outcome, Role
+from rbd_worker.model import Executor, GuestState, Outcome, Phase, Role
 from rbd_worker.triggers import casts
 from tests.simulation import schedule
 from tests.simulation.hosts import Host
 from tests.simulation.world import Breach, World
 
+#: So many threads for plans that none waits for one.
+_MANY = 16
 #: Tasks of a worker that never end.
 DAEMONS = frozenset({"tap", "audit", "janitor"})
 
@@ -60,9 +62,9 @@ def breaches(world: World, hanging: ty.Iterable[str]) -> ty.Iterator[Breach]:
 
 
 def _guests(world: World) -> ty.Iterator[Breach]:
-    doomed = {world.guests[d.guest] for d in world.schedule.of(schedule.GuestDies)}
+    doomed = world.dead | {world.guests[d.guest] for d in world.schedule.of(schedule.GuestDies)}
     doomed |= {world.guests[m.guest] for m in world.schedule.of(schedule.Move)
-               if m.end == "source dies"}
+               if m.end == "source dies" or m.end in schedule.LEFT_OPEN}
     for guest in world.guests:
         states = [h.libvirt.states[guest] for h in world.hosts if guest in h.libvirt.states
                   and (h.name, guest) not in world.definitions]
@@ -86,8 +88,19 @@ def _entries(world: World, opened: dict[str, list[Entry]]) -> ty.Iterator[Breach
             of = f"{entry.migration.instance[:4]} on {host.name} in {entry.phase}"
             if not entry.reason:
                 yield Breach("explained", f"the entry of {of} is open without a sentence")
+            elif _is_left_open(host, entry) and "a stopped copy" not in entry.reason:
+                yield Breach("explained", f"nobody is told of the stopped copy of {of}: "
+                                          f"{entry.reason}")
             elif _should_be_over(world, entry, opened):
                 yield Breach("rest", f"all is well again, but {of} stays open: {entry.reason}")
+
+
+def _is_left_open(host: Host, entry: Entry) -> bool:
+    """libvirt keeps a copy of the guest here that it neither sends nor runs."""
+    guest = entry.migration.instance
+    return (entry.migration.role is Role.SOURCE and entry.phase is Phase.LIVE
+            and host.libvirt.states.get(guest) is GuestState.OUTGOING
+            and not host.libvirt.running_transfers(guest))
 
 
 def _directories(world: World, unresolved: set[str]) -> ty.Iterator[Breach]:
@@ -124,6 +137,8 @@ def _bytes(world: World, disk: dict[str, bytes], unresolved: set[str]) -> ty.Ite
         for instance, marker in world.lines:
             if instance == guest and logs.count(marker) > 1:
                 yield Breach("bytes", f"twice in the console of {guest[:4]}: {marker}")
+        if guest in world.resolved:
+            continue  # what was on its way stays where it was
         if world.cloud.executor is Executor.LIBVIRT or _was_carried_each_time(world, guest):
             yield from _missing_files(world, guest, holder, texts)
 
@@ -140,17 +155,25 @@ def _gives_way(world: World, marker: str) -> bool:
 def _was_carried_each_time(world: World, guest: str) -> bool:
     """Executor nova: for each move the source's worker closed an entry as completed.
 
-    Not so where a directory of a host's own stood: its files are not replaced.
+    Not so where a directory of a host's own stood: its files are not replaced.  Nor where a
+    worker with one or two threads came to it when Nova had removed the directory.
     """
     moved = sum(t.has_moved for h in world.hosts for t in h.libvirt.transfers
                 if t.instance == guest)
     completed = sum(e.outcome is Outcome.COMPLETED and e.migration.role is Role.SOURCE
                     and e.migration.instance == guest and e.migration.key in world.orders
+                    and not (world.cloud.workers < _MANY and _had_no_files(h, e))
                     for h in world.hosts if h.worker is not None
                     for e in h.worker.journal.newest_entries())
     has_leftover = any(world.guests[each.guest] == guest
                        for each in world.schedule.of(schedule.Leftover))
     return moved == completed and not has_leftover and not world.lost
+
+
+def _had_no_files(host: Host, entry: Entry) -> bool:
+    return host.worker is not None and any(
+        record.step == "ensure_files_pinned" and record.data.get("files") == 0
+        for record in host.worker.journal.records(entry.migration))
 
 
 def _missing_files(world: World, guest: str, holder: Host,
@@ -190,7 +213,8 @@ def _should_be_over(world: World, entry: Entry, opened: dict[str, list[Entry]]) 
     guest, key = entry.migration.instance, entry.migration.key
     older = (e for each in opened.values() for e in each
              if e.migration.instance == guest and e.migration.key != key)
-    return (_runs_on(world, guest) is not None and world.newest_order.get(guest) == key
+    return (_runs_on(world, guest) is not None and guest not in world.resolved
+            and world.newest_order.get(guest) == key
             and not any(older))
 
 

@@ -11,6 +11,7 @@ import typing as ty
 
 from rbd_worker import errors
 from rbd_worker.model import GuestState, RbdImage
+from tests.simulation.schedule import LEFT_OPEN
 
 if ty.TYPE_CHECKING:
     from tests.simulation.hosts import Host
@@ -18,6 +19,8 @@ if ty.TYPE_CHECKING:
 #: Seconds that the guest's memory takes, and that the source's QEMU needs to end.
 TRANSFER_SECONDS = 2.0
 LINGER_SECONDS = 0.7
+#: Seconds after which an operator looks after a guest whose move libvirt has left open.
+MENDED_AFTER = 300.0
 #: Nova's live_migration_completion_timeout, after which whoever ordered a move ends it.
 COMPLETION_SECONDS = 800.0
 
@@ -66,7 +69,30 @@ class Transfer:
         world.scheduler.wait(TRANSFER_SECONDS / 2)
         if self.end == "abort":
             self._never_converge()
-        self._finish()
+        if self.end in LEFT_OPEN and not self.is_over:
+            return self._leave_open()
+        return self._finish()
+
+    def _leave_open(self) -> None:
+        """libvirt keeps a copy without a job, and waits for somebody who can ask both hosts."""
+        there = self.destination.libvirt
+        self.is_over, self.error = True, "connection lost at the end"
+        there.states[self.instance] = GuestState.OUTGOING
+        if self.end != LEFT_OPEN[0]:
+            there.states[self.instance] = GuestState.RUNNING
+            there.say(self.instance, "I have arrived")
+            self.source.world.scheduler.after(MENDED_AFTER, self._mend)
+        self._tell("is left open")
+
+    def _mend(self) -> None:
+        """An operator ends the stopped copy, as the worker's sentence tells."""
+        here, there = self.source.libvirt, self.destination.libvirt
+        if self.instance in here.states and (
+                there.states.get(self.instance) is GuestState.RUNNING):
+            self.has_moved = True
+            del here.states[self.instance]
+            here.linger(self.instance)
+            self._tell("is rid of its copy")
 
     def _never_converge(self) -> None:
         limit = self.source.world.scheduler.now + COMPLETION_SECONDS
@@ -158,6 +184,21 @@ class Libvirt:
         self.states[instance] = GuestState.SHUTOFF
         self.host.libvirt_event(instance)
 
+    def without_power(self) -> None:
+        """Guests end, and those that are on their way here stay where they were."""
+        for host in self.host.world.hosts:
+            for transfer in host.libvirt.transfers:
+                if transfer.destination is self.host:
+                    transfer.fail("the destination is gone")
+        for instance, state in list(self.states.items()):
+            if state is not GuestState.SHUTOFF:
+                self.host.world.dead.add(instance)
+                # QEMU flushes nothing of what the guest says
+                own = f"<{self.host.name} {instance[:4]} "
+                self.host.world.lost |= {marker for _, marker in self.host.world.lines
+                                         if marker.startswith(own)}
+                self.crash(instance)
+
     def linger(self, instance: str) -> None:
         self.lingering.add(instance)
         self.host.world.scheduler.after(LINGER_SECONDS,
@@ -186,7 +227,8 @@ class Hypervisor:
         return self._libvirt.states.get(instance, GuestState.ABSENT)
 
     def has_job(self, instance: str) -> bool:
-        return self.state(instance) in (GuestState.INCOMING, GuestState.OUTGOING)
+        return self.state(instance) in (GuestState.INCOMING, GuestState.OUTGOING) and any(
+            host.libvirt.running_transfers(instance) for host in self._host.world.hosts)
 
     def images(self, instance: str) -> tuple[RbdImage, ...]:
         if self.state(instance) is GuestState.ABSENT:
@@ -242,7 +284,7 @@ class Hypervisor:
 
     def follow(self, instance: str, _on_progress: ty.Any) -> str:
         """Returns when the guest does not move any more; the world ends what takes too long."""
-        while self.state(instance) is GuestState.OUTGOING:
+        while self.has_job(instance) and self.state(instance) is GuestState.OUTGOING:
             self._host.world.scheduler.wait(0.5)
         return ""
 

@@ -21,10 +21,16 @@ SPAN = 400.0
 OUTAGES = (0.01, 5.0, 90.0)
 
 
+#: The source's libvirtd is restarted in the last part of a move, and keeps a stopped copy: the
+#: destination has a stopped one, too, or the guest runs there and somebody ends the copy later.
+LEFT_OPEN = ("left open", "left open, runs there")
+
+
 @dataclasses.dataclass(frozen=True)
 class Cloud:
     """:ivar workers, limit: of each host's worker: threads for plans, moves at the same time.
-    :ivar files: what a guest's directory has besides its console log."""
+    :ivar files: what a guest's directory has besides its console log.
+    :ivar retention: seconds for which the trash is kept."""
 
     executor: Executor
     hosts: int
@@ -36,6 +42,7 @@ class Cloud:
     limit: int = 1
     history_files: int = 8
     files: tuple[str, ...] = ("disk.info",)
+    retention: int = 7 * 86400
 
     def __str__(self) -> str:
         parts = [f"{self.hosts} hosts, {self.guests} guests, executor {self.executor}"]
@@ -58,8 +65,8 @@ class Move(Happening):
     """A live migration is ordered.
 
     :ivar hop: how many hosts further.
-    :ivar end: "succeed", "fail", "source dies", "post error", "abort" or "left alone"
-        (libvirt loses the answer).
+    :ivar end: "succeed", "fail", "source dies", "post error", "abort", "left alone"
+        (libvirt loses the answer), or one of ``LEFT_OPEN``.
     :ivar pace: what Nova's pauses are multiplied with.
     :ivar dead_after: the last thing that nova-compute does; empty for a healthy one.
     """
@@ -84,17 +91,21 @@ class Kill(Happening):
     :ivar what: "write" (before its journal commits), "written", "file", "libvirt",
         "ceph", "call", "called", or a time in seconds.
     :ivar outage: seconds until it is started again.
+    :ivar is_power: what it did not flush is gone, too.
     """
 
     host: int
     what: str
     number: float
     outage: float
+    is_power: bool = False
 
     def __str__(self) -> str:
         when = f"at {self.number:.1f} s" if self.what == "time" else (
             f"at its {_MOMENTS[self.what]} number {self.number:.0f}")
-        return f"the worker of host {self.host} is killed {when}, for {self.outage:g} s"
+        what = f"host {self.host} is without power" if self.is_power else (
+            f"the worker of host {self.host} is killed")
+        return f"{what} {when}, for {self.outage:g} s"
 
 
 _MOMENTS = {"write": "journal write, before the commit", "written": "journal write, after it",
@@ -230,6 +241,24 @@ class Audit(Happening):
 
 
 @dataclasses.dataclass(frozen=True)
+class Order(Happening):
+    """An operator runs a command of ``rbd-workerctl`` about a guest on a host.
+
+    :ivar what: "abort" or "resolve" an open migration, "restore" or "discard" the newest
+        item of the trash.
+    """
+
+    at: float
+    host: int
+    guest: int
+    what: str
+
+    def __str__(self) -> str:
+        return f"an operator orders {self.what} of guest {self.guest} on host {self.host} " \
+               f"at {self.at:.1f} s"
+
+
+@dataclasses.dataclass(frozen=True)
 class Disorder(Happening):
     """Tasks take turns in any order, and messages take their time."""
 
@@ -288,10 +317,14 @@ def _cloud(rng: random.Random) -> Cloud:
         nova_makes_directory=not (has_hook and rng.random() < 0.3),
         workers=rng.choice((16, 16, 2, 1)), limit=rng.choice((0, 1)),
         history_files=rng.choice((8, 8, 1)),
-        files=("disk.info", "keys/secret")[:rng.choice((1, 1, 1, 2))])
+        files=("disk.info", "keys/secret")[:rng.choice((1, 1, 1, 2))],
+        retention=rng.choice((7 * 86400, 7 * 86400, SHORT_RETENTION)))
 
 
-_ENDS = ("succeed",) * 5 + ("fail", "fail", "source dies", "post error", "abort", "left alone")
+#: Over when a janitor comes to what was taken away in a first move.
+SHORT_RETENTION = 20
+_ENDS = ("succeed",) * 10 + ("fail", "source dies", "post error", "abort", "left alone",
+                             "fail") * 2 + LEFT_OPEN
 #: How often the first guest is moved: most of what can go wrong needs one move or two.
 _MOVES = (1,) * 8 + (2, 2, 3)
 _NOVA_STEPS = ("check", "cast", "mkdir", "move", "transfer", "removal")
@@ -325,7 +358,9 @@ def _kill(rng: random.Random, cloud: Cloud) -> Happening:
                      "ceph": rng.randrange(1, 6), "call": rng.randrange(1, 8),
                      "called": rng.randrange(1, 8),
                      "time": rng.uniform(0, 60)}.get(what, rng.randrange(2, 40))
-    return Kill(rng.randrange(cloud.hosts), what, number, _outage(rng))
+    is_power = rng.random() < 0.3  # a host takes its time until it is back
+    return Kill(rng.randrange(cloud.hosts), what, number,
+                OUTAGES[-1] if is_power else _outage(rng), is_power)
 
 
 def _kill_after_record(rng: random.Random, cloud: Cloud) -> Happening:
@@ -380,10 +415,16 @@ def _audit(rng: random.Random, cloud: Cloud) -> Happening:
     return Audit(rng.uniform(0, SPAN), rng.randrange(cloud.hosts))
 
 
+def _order(rng: random.Random, cloud: Cloud) -> Happening:
+    what = rng.choice(("abort", "resolve", "resolve", "restore", "restore", "discard"))
+    at = rng.uniform(0, 60) if what == "abort" else rng.uniform(0, SPAN)
+    return Order(at, rng.randrange(cloud.hosts), rng.randrange(cloud.guests), what)
+
+
 _TROUBLES: tuple[ty.Callable[[random.Random, Cloud], Happening], ...] = (
     _kill, _kill, _kill, _kill, _kill_after_record, _kill_after_record, _kill_after_record,
     _failing, _failing, _failing, _call_mishap, _call_mishap, _cast_mishap, _outage_of,
-    _outage_of, _clock, _death, _leftover, _leftover, _forgery, _audit)
+    _outage_of, _clock, _death, _leftover, _leftover, _forgery, _audit, _order, _order)
 
 
 def home(guest: int, cloud: Cloud) -> int:

@@ -27,6 +27,7 @@ from tests.simulation.scheduler import Killed
 if ty.TYPE_CHECKING:
     import random
 
+    from tests.simulation import power
     from tests.simulation.world import World
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
@@ -54,9 +55,25 @@ def watched(world: "World", randomness: "random.Random") -> ty.Iterator[None]:
     def renameat2(name: str, dir_fd: int, new_name: str, new_dir_fd: int, flags: int) -> None:
         _announce("os.rename", (name, new_name, dir_fd, new_dir_fd))
         rename(name, dir_fd, new_name, new_dir_fd, flags)
+    create, fsync = syscalls.create_file, os.fsync
+
+    def create_file(name: str, dir_fd: int, mode: int = 0o600) -> int:
+        made = create(name, dir_fd, mode)
+        host = _acting(world)
+        if host is not None:
+            world.unflushed[host.name].made(name, dir_fd, is_file=True)
+        return made
+
+    def flush(fd: int) -> None:
+        fsync(fd)
+        host = _acting(world)
+        if host is not None:
+            world.unflushed[host.name].flushed(fd)
     _watching = world
     try:
         with (unittest.mock.patch.object(syscalls, "_renameat2", renameat2),
+              unittest.mock.patch.object(syscalls, "create_file", create_file),
+              unittest.mock.patch.object(os, "fsync", flush),
               unittest.mock.patch.object(secrets, "token_hex",
                                          lambda size: randomness.randbytes(size).hex())):
             yield
@@ -89,6 +106,7 @@ def _announce(event: str, arguments: tuple[ty.Any, ...]) -> None:
         if event in _CHANGES:
             world.dates.touched(host)
             _judge(world, host, event, arguments)
+            _remember(world.unflushed[host.name], event, arguments)
     finally:
         world.is_looking = False
 
@@ -104,12 +122,25 @@ def _judge(world: "World", host: ty.Any, event: str, arguments: tuple[ty.Any, ..
     if event == "os.rename":
         name, new_name, dir_fd, new_dir_fd = arguments
         if _UUID.match(name) and _is_base(host, dir_fd) and not _is_base(host, new_dir_fd):
-            world.removal(host, name)
+            world.removal(host, name, f"{_path(new_dir_fd)}")
         elif str(new_name).endswith(".purging"):
             world.purge(host, f"{_path(dir_fd)}/{name}")
     elif event in ("os.remove", "os.rmdir") and not _is_own(host, arguments[1]):
         world.breach("bytes", f"the worker of {host.name} removes {arguments[0]} in "
                               f"{_path(arguments[1])}")
+
+
+def _acting(world: "World") -> ty.Any:
+    """The host whose worker has the turn; None for anybody else."""
+    task = world.scheduler.current
+    return None if task is None or world.is_looking else world.workers.get(task.life)
+
+
+def _remember(unflushed: "power.Unflushed", event: str, arguments: tuple[ty.Any, ...]) -> None:
+    if event == "os.mkdir" and arguments[2] >= 0:
+        unflushed.made(arguments[0], arguments[2], is_file=False)
+    elif event == "os.rename" and min(arguments[2:4]) >= 0:
+        unflushed.about_to_move(arguments[0], arguments[1], arguments[2], arguments[3])
 
 
 def _path(fd: int) -> str:

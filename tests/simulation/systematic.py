@@ -40,6 +40,8 @@ STORIES: dict[str, tuple[Move, ...]] = {
     "fails": (Move(1, 0, 1, end="fail"),),
     "aborted": (Move(1, 0, 1, end="abort"),),
     "left to the worker": (Move(1, 0, 1, end="post error"),),
+    "left open": (Move(1, 0, 1, end="left open, runs there"),),
+    "left open for good": (Move(1, 0, 1, end="left open"),),
 }
 
 
@@ -81,10 +83,19 @@ def kills(executor: Executor, name: str, root: pathlib.Path) -> ty.Iterator[Sche
             yield story(executor, name, Kill(host, "file", number, OUTAGES[number % 2]))
 
 
+def power_failures(executor: Executor, name: str, root: pathlib.Path) -> ty.Iterator[Schedule]:
+    """A host is without power at each journal write, and all along its file calls."""
+    counts = play.play(story(executor, name), root).counts
+    for host, count in enumerate(counts):
+        for what, step in (("write", 1), ("written", 1), ("file", 3)):
+            for number in range(1, count[what] + 1, step):
+                yield story(executor, name, Kill(host, what, number, OUTAGES[-1], is_power=True))
+
+
 def kills_after(executor: Executor, role: Role, step: str,
                 state: StepState) -> ty.Iterator[Schedule]:
     """Every story with a kill after one record of a plan."""
-    for name in ("there", "fails", "aborted", "left to the worker"):
+    for name in ("there", "fails", "aborted", "left to the worker", "left open"):
         for outage in OUTAGES:
             yield story(executor, name, KillAfterRecord(executor, role, step, state, outage))
 

@@ -15,6 +15,7 @@ from rbd_worker.model import Executor, Role
 from tests.simulation import play
 from tests.simulation.schedule import (
     CallMishap,
+    CastMishap,
     ClockSetBack,
     Cloud,
     Disorder,
@@ -23,7 +24,9 @@ from tests.simulation.schedule import (
     Happening,
     Kill,
     KillAfterRecord,
+    Leftover,
     Move,
+    Order,
     Outage,
     Schedule,
 )
@@ -74,6 +77,23 @@ FOUND: dict[str, tuple[int, Cloud, tuple[Happening, ...]]] = {
             Move(14.994919840678492, 1, 1), Disorder(), Failing(0, "file", 655, 3, errno.EIO),
             KillAfterRecord(Executor.LIBVIRT, Role.SOURCE, "ensure_source_removed",
                             StepState.DONE, 90.0))),
+    "an entry that an operator resolved let go of files that only it still held": (
+        0, _NOVA, (Move(6.5, 0, 1, end="source dies"), Order(170, 0, 0, "resolve"))),
+    "the last lines of a guest were not in the copies of files that only a worker held": (
+        20476, dataclasses.replace(_NOVA, hosts=4, workers=1, limit=0), (
+            Move(4.905120270472379, 0, 2, end="abort", pace=0.01),
+            Move(8.97986337113673, 0, 3, end="left alone"), Disorder(), KillAfterRecord(
+                Executor.NOVA, Role.DESTINATION, "ensure_arrival_awaited", StepState.UNDOING, 90),
+            CastMishap(1, "lost"))),
+    "files of a guest that arrives were staged, recorded as such, and not on the disk": (
+        0, dataclasses.replace(_LIBVIRT, files=("disk.info", "keys/secret")), (
+            Move(1, 0, 1), Kill(1, "written", 5, 90.0, is_power=True))),
+    "a directory that the hook had made was acknowledged and not on the disk": (
+        4, dataclasses.replace(_NOVA, has_hook=True, nova_makes_directory=False), (
+            Move(1, 0, 1), Move(150, 0, 1), Move(300, 0, 1),
+            Kill(1, "time", 307, 90.0, is_power=True))),
+    "the trash itself was not on the disk when the first directory went there": (
+        4, _NOVA, (Move(1, 0, 1), Leftover(1, 0), Kill(1, "time", 20, 90.0, is_power=True))),
     "a forged hand-over before the source's own left the source unresolved": (
         0, _LIBVIRT, (Move(16.4, 0, 1), Forgery(18.7, 1, 0, "finish call"))),
 }

@@ -47,6 +47,14 @@ def test_a_kill_at_anything_that_a_worker_does_breaks_no_promise(
 
 
 @pytest.mark.parametrize(("executor", "name"), STORIES)
+def test_a_power_failure_at_anything_that_a_worker_does_breaks_no_promise(
+        root: pathlib.Path, executor: Executor, name: str) -> None:
+    tally = systematic.Tally().play(systematic.power_failures(executor, name, root), root)
+    assert tally.failing == [], tally.told
+    assert tally.played > 100
+
+
+@pytest.mark.parametrize(("executor", "name"), STORIES)
 def test_no_single_call_that_fails_breaks_a_promise(
         root: pathlib.Path, executor: Executor, name: str) -> None:
     tally = systematic.Tally().play(systematic.calls_that_fail(executor, name, root), root)

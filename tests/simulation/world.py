@@ -14,7 +14,7 @@ import oslo_messaging
 from devstack import conductor
 from rbd_worker.model import Executor, GuestState, Role
 from rpcapi import payloads
-from tests.simulation import bus, schedule
+from tests.simulation import bus, operators, power, schedule
 from tests.simulation.hosts import Host, Worker
 from tests.simulation.nova import Nova
 from tests.simulation.schedule import Schedule
@@ -75,6 +75,13 @@ class World:
         self.contents: list[tuple[str, str]] = []
         self.taken: list[Taken] = []
         self.lost: set[str] = set()
+        #: Items of the trash by their paths: when a worker put them there.
+        self.trashed: dict[str, float] = {}
+        self.unflushed = power.unflushed()
+        #: Guests of which an operator closed an entry.
+        self.resolved: set[str] = set()
+        #: Guests that ended with the power of their host.
+        self.dead: set[str] = set()
         self.ends: dict[str, str] = {}
         #: Hosts and guests of which an earlier time has left a definition there.
         self.definitions: set[tuple[str, str]] = set()
@@ -165,7 +172,8 @@ class World:
                 at(happening.at, lambda: self._order(happening))
             case schedule.Kill(what="time"):
                 at(happening.number,
-                   lambda: self.hosts[happening.host].kill(happening.outage))
+                   lambda: self.hosts[happening.host].kill(happening.outage,
+                                                           is_power=happening.is_power))
             case schedule.Outage():
                 at(happening.at, lambda: self._set_away(happening, True))
                 at(happening.at + happening.seconds, lambda: self._set_away(happening, False))
@@ -177,6 +185,8 @@ class World:
                 at(happening.at, lambda: self._forge(happening))
             case schedule.Audit():
                 at(happening.at, lambda: self._audit(self.hosts[happening.host]))
+            case schedule.Order():
+                at(happening.at, lambda: self._obey(happening))
 
     # -- what happens --------------------------------------------------------------
 
@@ -244,6 +254,10 @@ class World:
         if host.worker is not None:
             host.worker.spawn(host.worker.run_audit, "an operator's audit")
 
+    def _obey(self, order: schedule.Order) -> None:
+        operator = operators.Operator(self, self.hosts[order.host], self.guests[order.guest])
+        getattr(operator, order.what)()
+
     def _forge(self, forgery: schedule.Forgery) -> None:
         host, instance = self.hosts[forgery.host], self.guests[forgery.guest]
         other = self.hosts[(forgery.host + 1) % len(self.hosts)]
@@ -308,9 +322,10 @@ class World:
                     self.killed_after.add((self.cloud.executor, kill.role, step, state))
                     host.die(kill.outage)
 
-    def removal(self, host: Host, instance: str) -> None:
-        """A worker is about to rename an instance directory away: is that right?"""
+    def removal(self, host: Host, instance: str, item: str) -> None:
+        """A worker is about to rename an instance directory into the trash: is that right?"""
         self.tell(f"the worker of {host.name} takes the directory of {instance[:4]} away")
+        self.trashed[item] = self.scheduler.now
         state = host.libvirt.states.get(instance)
         if state is not None:
             self.breach("removal", f"the directory of {instance[:4]} was taken from {host.name}, "
@@ -327,11 +342,15 @@ class World:
     def purge(self, host: Host, path: str) -> None:
         """A worker is about to remove a trash item for good."""
         self.tell(f"the worker of {host.name} purges {path}")
-        self.breach("bytes", f"{path} was purged within its retention")
+        since = self.trashed.get(path)
+        if since is None:
+            self.breach("bytes", f"{path} was purged, which nobody has proven")
+        elif self.scheduler.now - since < self.cloud.retention:
+            self.breach("bytes", f"{path} was purged within its retention")
+        self.lost |= self.markers_in(pathlib.Path(path))
 
     def nova_removes(self, host: Host, instance: str) -> None:
-        inside = "".join(_texts(host.path / instance))
-        markers = frozenset(m for _, m in self.lines + self.contents if m in inside)
+        markers = self.markers_in(host.path / instance)
         holders = [] if host.worker is None else [
             t for t in host.worker.coordinator.tasks_of(instance) if t.files is not None]
         held_by = host.worker.life if host.worker is not None and holders else None
@@ -340,6 +359,10 @@ class World:
         self.taken.append(Taken(instance, markers, held_by))
         if held_by is None:
             self.lost |= markers
+
+    def markers_in(self, directory: pathlib.Path) -> frozenset[str]:
+        inside = "".join(_texts(directory))
+        return frozenset(m for _, m in self.lines + self.contents if m in inside)
 
     def qemu_empties(self, log: str) -> None:
         """A console log stood where QEMU starts.
