@@ -164,6 +164,9 @@ def _check(path: pathlib.Path) -> None:
     """Every page and index, while nothing can be written."""
     with contextlib.closing(opened_read_only(path)) as db:
         verdict = db.execute("PRAGMA integrity_check(1)").fetchone()[0]
+        page = db.execute("PRAGMA page_size").fetchone()[0]
+    if path.stat().st_size % page:  # SQLite takes what is missing for zeros
+        raise damaged(path, "it ends in the middle of a page")
     if verdict != "ok":
         raise damaged(path, str(verdict).splitlines()[-1])
 

@@ -133,6 +133,16 @@ def test_a_file_that_is_cut_off_anywhere_is_always_refused(
             assert _is_refused(directory), f"{size} bytes of {len(content)}"
 
 
+def test_a_file_cut_off_within_a_last_page_that_is_empty_is_refused(
+        tmp_path: pathlib.Path) -> None:
+    """SQLite finds nothing wrong with zeros there."""
+    Journal(tmp_path).close()
+    path = tmp_path / "journal.sqlite"
+    path.write_bytes(path.read_bytes()[:-3000])
+    with pytest.raises(errors.JournalUnusable, match="middle of a page"):
+        Journal(tmp_path)
+
+
 def test_a_torn_end_of_the_wal_costs_only_what_was_not_acknowledged(
         killed: pathlib.Path, tmp_path: pathlib.Path) -> None:
     """A power loss in the middle of a write: SQLite goes back to the last whole commit."""
