@@ -186,17 +186,18 @@ class Libvirt:
 
     def without_power(self) -> None:
         """Guests end, and those that are on their way here stay where they were."""
-        for host in self.host.world.hosts:
+        world = self.host.world
+        for instance, state in self.states.items():
+            if state is not GuestState.SHUTOFF:  # QEMU flushes nothing of what the guest says
+                own = f"<{self.host.name} {instance[:4]} "
+                world.lost |= {marker for _, marker in world.lines if marker.startswith(own)}
+        for host in world.hosts:
             for transfer in host.libvirt.transfers:
                 if transfer.destination is self.host:
                     transfer.fail("the destination is gone")
         for instance, state in list(self.states.items()):
             if state is not GuestState.SHUTOFF:
-                self.host.world.dead.add(instance)
-                # QEMU flushes nothing of what the guest says
-                own = f"<{self.host.name} {instance[:4]} "
-                self.host.world.lost |= {marker for _, marker in self.host.world.lines
-                                         if marker.startswith(own)}
+                world.dead.add(instance)
                 self.crash(instance)
 
     def linger(self, instance: str) -> None:
