@@ -64,7 +64,7 @@ def test_a_directory_that_a_guest_uses_is_completed_once(tmp_path: pathlib.Path)
             each.pop(".")
             each.pop("console.log")
         assert seen == wanted
-    assert kills > ROUNDS // 4
+    assert kills > ROUNDS // 10  # most kills come too late on a busy machine
 
 
 def test_a_promotion_is_done_once_or_not_at_all(tmp_path: pathlib.Path) -> None:
@@ -85,7 +85,7 @@ def test_a_promotion_is_done_once_or_not_at_all(tmp_path: pathlib.Path) -> None:
             assert (host.path / UUID / "sub" / "kernel").stat().st_size == 300_000
         promote(host)
         assert sorted(p.name for p in (host.path / UUID).iterdir()) == ["disk.info", "sub"]
-    assert kills > ROUNDS // 4
+    assert kills > ROUNDS // 10  # most kills come too late on a busy machine
 
 
 def test_a_directory_on_its_way_to_the_trash_is_in_one_place(tmp_path: pathlib.Path) -> None:
@@ -110,7 +110,7 @@ def test_a_directory_on_its_way_to_the_trash_is_in_one_place(tmp_path: pathlib.P
         assert (host.path / UUID / "console.log").read_bytes() == b"log"
         assert all(not (host.path / ".rbd-worker" / "trash" / name / "directory").exists()
                    for name in in_trash(host))
-    assert kills > ROUNDS // 4
+    assert kills > ROUNDS // 10  # most kills come too late on a busy machine
 
 
 def test_a_purge_is_continued_until_nothing_is_left(tmp_path: pathlib.Path) -> None:
