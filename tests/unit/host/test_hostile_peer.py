@@ -12,7 +12,7 @@ import zlib
 import pytest
 
 from rbd_worker import errors
-from rbd_worker.host import arrivals, staging
+from rbd_worker.host import arrivals, read_ahead, staging
 from rpcapi.payloads import Chunk, FileEntry
 from tests.unit.host.entries import ROOT, directory_of, entry_of, staged
 from tests.unit.host.trees import (
@@ -166,4 +166,4 @@ def test_a_peer_that_answers_one_piece_a_minute_keeps_a_thread_for_an_hour_only(
 
     with pytest.raises(errors.CopyTooSlow):
         area.ensure(ROOT, (entry_of("disk", b"", size=1 << 40, inline=None),), slow)
-    assert now[0] < 1000 + 3600 + 120
+    assert now[0] < 1000 + 3600 + 60 * (2 * read_ahead.DEPTH + 1)
