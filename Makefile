@@ -26,9 +26,7 @@ demo-embedded: ## A simulated move in one process, without root
 	@$(VENV)/python -m devstack.demo_embedded
 
 test: setup ## All tests, those on the lab too (root)
-	@$(VENV)/pytest -q -n auto tests/unit $(ARGS)
-	@# in processes of its own: what a test left behind there would be in every schedule
-	@$(VENV)/pytest -q -n auto tests/simulation $(ARGS)
+	@$(VENV)/pytest -q -n auto tests/unit tests/simulation $(ARGS)
 	@$(VENV)/pytest -q tests/functional $(ARGS)
 
 test-unit: ## Tests that need no lab and no root
