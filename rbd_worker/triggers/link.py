@@ -191,21 +191,28 @@ class Link:
         self._returned = True
 
 
+def reached(settings: BrokerSettings, name: str) -> Link:
+    """A link to the first of the broker's hosts that can be reached.
+
+    :raises errors.BrokerUnavailable: none can.
+    """
+    problem: errors.BrokerUnavailable | None = None
+    for host in settings.hosts:
+        try:
+            return Link(settings, host, name)
+        except errors.BrokerUnavailable as e:
+            problem = e
+    raise problem or errors.BrokerUnavailable(url=settings.url, reason="no host is configured")
+
+
 def consumers_of(settings: BrokerSettings, queue: str) -> int | None:
     """How many consumers ``queue`` has; None where there is no such queue.
 
     :raises errors.BrokerUnavailable: no host of the broker could be asked.
     """
-    problem: errors.BrokerUnavailable | None = None
-    for host in settings.hosts:
-        try:
-            link = Link(settings, host, "rbd-worker question")
-        except errors.BrokerUnavailable as e:
-            problem = e
-            continue
-        try:
-            state = link.topology.queue_state(queue)
-        finally:
-            link.close()
-        return None if state is None else state.consumers
-    raise problem or errors.BrokerUnavailable(url=settings.url, reason="no host is configured")
+    link = reached(settings, "rbd-worker question")
+    try:
+        state = link.topology.queue_state(queue)
+    finally:
+        link.close()
+    return None if state is None else state.consumers

@@ -21,7 +21,7 @@ import time
 
 from rbd_worker import errors
 from rbd_worker.triggers.broker import BrokerSettings
-from rbd_worker.triggers.link import Delivery, Link
+from rbd_worker.triggers.link import Delivery, Link, reached
 from rbd_worker.triggers.listening import StopSignal
 from rbd_worker.triggers.topology import QueueDiffers
 from rpcapi import payloads
@@ -72,7 +72,7 @@ class Sender:
 
     def _open(self) -> Link:
         if self._link is None:
-            self._link = _link(self._settings, self._name)
+            self._link = reached(self._settings, self._name)
             self._close_later(IDLE_SECONDS)
         return self._link
 
@@ -186,7 +186,7 @@ class _Mailbox:
     def _run(self) -> None:
         link = None
         try:
-            link = _link(self._settings, self._name)
+            link = reached(self._settings, self._name)
             link.topology.declare_own_queue(self._queue, {
                 "x-max-length-bytes": _QUEUE_BYTES, "x-message-ttl": int(_EXPIRES_SECONDS * 1000)})
             link.consume(self._queue, _PREFETCH, lambda delivery: self._arrived(link, delivery))
@@ -230,17 +230,3 @@ class _Mailbox:
 def _without_heartbeat(settings: BrokerSettings) -> BrokerSettings:
     """Nothing is read while nothing is expected; a dead peer shows by TCP's own timeout."""
     return dataclasses.replace(settings, heartbeat=0)
-
-
-def _link(settings: BrokerSettings, name: str) -> Link:
-    """Connected to the first of the broker's hosts that can be reached.
-
-    :raises errors.BrokerUnavailable: none can.
-    """
-    problem: errors.BrokerUnavailable | None = None
-    for host in settings.hosts:
-        try:
-            return Link(settings, host, name)
-        except errors.BrokerUnavailable as e:
-            problem = e
-    raise problem or errors.BrokerUnavailable(url=settings.url, reason="no host is configured")
