@@ -79,6 +79,17 @@ def add_host(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", metavar="HOST", help="of that host instead of this one")
 
 
+def add_yes(parser: argparse.ArgumentParser) -> None:
+    """``--yes``, for a command that asks by ``confirm``."""
+    parser.add_argument("--yes", action="store_true", help="do not ask")
+
+
+def add_examples(parser: argparse.ArgumentParser, examples: str) -> None:
+    """Examples below a command's options, line for line."""
+    parser.epilog = examples
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+
+
 def when(seconds: float | None) -> str:
     """Seconds since the epoch as local time with its zone; empty for None."""
     if seconds is None:

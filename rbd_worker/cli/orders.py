@@ -54,7 +54,7 @@ class MigrationResolve(base.Command):
                             choices=("completed", "failed", "cancelled"),
                             help="what really became of it")
         parser.add_argument("--note", default="", help="why you say so; kept in the journal")
-        parser.add_argument("--yes", action="store_true", help="do not ask")
+        base.add_yes(parser)
         base.add_host(parser)
         return parser
 

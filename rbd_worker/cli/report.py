@@ -39,8 +39,7 @@ class Report(base.Command):
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
-        parser.epilog = _EXAMPLES
-        parser.formatter_class = argparse.RawDescriptionHelpFormatter
+        base.add_examples(parser, _EXAMPLES)
         parser.add_argument("--html", metavar="FILE", required=True,
                             help="where to write it; - for standard output")
         parser.add_argument("--since", metavar="WHEN", type=times.moment, default="7d",

@@ -31,7 +31,8 @@ class SnapshotCreate(base.ShowOne):
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
-        parser = _with_examples(super().get_parser(prog_name), _CREATE_EXAMPLES)
+        parser = super().get_parser(prog_name)
+        base.add_examples(parser, _CREATE_EXAMPLES)
         add_names(parser)
         parser.add_argument("--expires", metavar="TIME", type=times.seconds, default=0,
                             help="remove it by itself after so long: 12h, 7d, 4w (default: never)")
@@ -101,7 +102,7 @@ class SnapshotDelete(base.Command):
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
         add_names(parser)
-        parser.add_argument("--yes", action="store_true", help="do not ask")
+        base.add_yes(parser)
         base.add_host(parser)
         return parser
 
@@ -168,9 +169,3 @@ def add_names(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("instance", metavar="INSTANCE", help="its UUID")
     parser.add_argument("name", metavar="NAME", help="of the snapshot: letters, digits, '.', '_' "
                                                      "and '-', at most 64")
-
-
-def _with_examples(parser: argparse.ArgumentParser, examples: str) -> argparse.ArgumentParser:
-    parser.epilog = examples
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    return parser

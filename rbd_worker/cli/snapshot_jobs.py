@@ -32,7 +32,7 @@ class SnapshotRollback(base.Command):
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
         add_names(parser)
-        parser.add_argument("--yes", action="store_true", help="do not ask")
+        base.add_yes(parser)
         base.add_host(parser)
         return parser
 

@@ -101,14 +101,13 @@ class TrashPurge(base.Command):
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
-        parser.epilog = _PURGE_EXAMPLES
-        parser.formatter_class = argparse.RawDescriptionHelpFormatter
+        base.add_examples(parser, _PURGE_EXAMPLES)
         which = parser.add_mutually_exclusive_group(required=True)
         which.add_argument("id", nargs="?", help="one item, as 'trash list' shows it")
         which.add_argument("--older-than", metavar="TIME", type=times.seconds,
                            help="all that left longer ago: 30m, 12h, 2d, 1w")
         which.add_argument("--all", action="store_true", help="all items")
-        parser.add_argument("--yes", action="store_true", help="do not ask")
+        base.add_yes(parser)
         return parser
 
     def take_action(self, parsed: argparse.Namespace) -> int:
