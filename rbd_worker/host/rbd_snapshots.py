@@ -49,6 +49,11 @@ class Ties(ty.NamedTuple):
             return "it was cloned as " + ", ".join(self.children[:8])
         return "it is protected" if self.is_protected else "nothing depends on it"
 
+    def check(self, image: RbdImage, name: str) -> None:
+        """:raises errors.SnapshotInUse: something keeps it."""
+        if self.is_protected or self.children:
+            raise errors.SnapshotInUse(image=image, snapshot=PREFIX + name, reason=self.sentence)
+
 
 class Snapshots:
     """Thread-safe; each question blocks for ``ceph_timeout`` seconds at most.
@@ -151,9 +156,7 @@ class Snapshots:
 
         :raises errors.SnapshotInUse: it is protected or was cloned.
         """
-        held = self.ties(image, name)
-        if held.is_protected or held.children:
-            raise errors.SnapshotInUse(image=image, snapshot=PREFIX + name, reason=held.sentence)
+        self.ties(image, name).check(image, name)
 
         def remove(cluster: ty.Any) -> None:
             _, librbd = rbd.bindings()

@@ -16,6 +16,7 @@ import typing as ty
 from rbd_worker import errors
 from rbd_worker.migration.journal import Journal
 from rbd_worker.model import Outcome, Role
+from rbd_worker.snapshots.complaints import Complaints
 from rbd_worker.snapshots.ledger import Ledger, Row, State
 from rbd_worker.snapshots.making import Maker
 from rbd_worker.snapshots.quiet import Quiet
@@ -53,8 +54,7 @@ class BeforeMigration:
         self._lock = threading.Lock()
         self._waiting: collections.deque[Begun] = collections.deque()
         self._threads = 0
-        #: Snapshots of which it was said why they stay.
-        self._told: set[str] = set()
+        self._complaints = Complaints()
 
     def begun(self, begun: Begun) -> None:
         """A migration away from here was journaled; returns at once."""
@@ -89,7 +89,8 @@ class BeforeMigration:
 
         :raises errors.JournalUnusable: it cannot be read or written.
         """
-        for row in self._ledger.rows():
+        rows = self._ledger.rows()
+        for row in rows:
             if row.set.migration and row.state is State.MADE and not self._is_open(
                     row.set.migration):
                 try:
@@ -99,9 +100,8 @@ class BeforeMigration:
                 except errors.JournalUnusable:
                     raise
                 except errors.Error as e:
-                    if row.set.id not in self._told:
-                        self._told.add(row.set.id)
-                        LOG.warning("%s stays for now: %s", row.set, e.sentence)
+                    self._complaints.of(row, e)
+        self._complaints.forget_all_but(rows)
 
     # -- inside --------------------------------------------------------------
 

@@ -13,6 +13,7 @@ import typing as ty
 
 from rbd_worker import errors, periodic
 from rbd_worker.snapshots.before_migration import BeforeMigration
+from rbd_worker.snapshots.complaints import Complaints
 from rbd_worker.snapshots.freezer import Freezer
 from rbd_worker.snapshots.jobs import Jobs
 from rbd_worker.snapshots.ledger import Ledger, Row, State
@@ -47,8 +48,7 @@ class Keeper:
         self._jobs = jobs
         self._before_migrations = before_migrations
         self._doubt = doubt
-        #: Snapshots of which it was said why they stay.
-        self._told: set[str] = set()
+        self._complaints = Complaints()
         self._round = 0
         self._thaws = periodic.Periodic("thaw", self.thaw, THAW_SECONDS, shutdown,
                                         "which guests are to be thawed is not known")
@@ -78,8 +78,8 @@ class Keeper:
             try:
                 self._look_at(row)
             except errors.Error as e:
-                self._tell_once(row, e)
-        self._told &= {row.set.id for row in rows}
+                self._complaints.of(row, e)
+        self._complaints.forget_all_but(rows)
         if not self._doubt():
             self._jobs.forget_old()
 
@@ -115,8 +115,3 @@ class Keeper:
         if self._round % ROUNDS_PER_LOOK:
             return False
         return not any(self._remover.is_on(row.set, image) for image in row.set.images)
-
-    def _tell_once(self, row: Row, error: errors.Error) -> None:
-        if row.set.id not in self._told:
-            self._told.add(row.set.id)
-            LOG.warning("%s stays for now: %s", row.set, error.sentence)

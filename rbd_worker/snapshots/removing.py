@@ -8,7 +8,7 @@ somebody else took later under the same name stays.
 import logging
 
 from rbd_worker import errors
-from rbd_worker.host.rbd_snapshots import PREFIX, Snapshots
+from rbd_worker.host.rbd_snapshots import Snapshots
 from rbd_worker.model import RbdImage
 from rbd_worker.snapshots.jobs import Jobs
 from rbd_worker.snapshots.ledger import Ledger, State
@@ -37,7 +37,7 @@ class Remover:
             raise errors.InstanceBusy(instance=one.instance, reason=f"{need} is under way")
         owned = [image for image in one.images if self.is_on(one, image)]
         for image in owned:
-            self._check_free(image, one.name)
+            self._snapshots.ties(image, one.name).check(image, one.name)
         is_recorded = any(row.set.id == one.id for row in self._ledger.rows(one.instance))
         if is_recorded:
             self._ledger.write(State.REMOVING, one)
@@ -63,8 +63,3 @@ class Remover:
             return False
         found = SnapshotSet.from_note(note) if note is not None else None
         return found is not None and found.id == one.id
-
-    def _check_free(self, image: RbdImage, name: str) -> None:
-        held = self._snapshots.ties(image, name)
-        if held.is_protected or held.children:
-            raise errors.SnapshotInUse(image=image, snapshot=PREFIX + name, reason=held.sentence)
