@@ -72,11 +72,13 @@ def patience(seconds: float) -> float:
 
 def wait_until(check: collections.abc.Callable[[], bool], seconds: float, what: str,
                log: pathlib.Path | None = None,
-               failed: collections.abc.Callable[[], bool] | None = None) -> None:
+               failed: collections.abc.Callable[[], bool] | None = None,
+               seen: collections.abc.Callable[[], object] | None = None) -> None:
     """Poll until ``check`` holds.
 
     :param seconds: see :func:`patience`.
     :param failed: says that waiting any longer is pointless.
+    :param seen: what there is instead, for the error.
     :raises errors.TookTooLong: with the end of ``log``.
     """
     began = time.monotonic()
@@ -84,5 +86,5 @@ def wait_until(check: collections.abc.Callable[[], bool], seconds: float, what: 
     while not check():
         took = time.monotonic() - began
         if took > limit or (failed and failed()):
-            raise errors.TookTooLong(what, took, log)
+            raise errors.TookTooLong(f"{what} ({seen()})" if seen else what, took, log)
         time.sleep(POLL)

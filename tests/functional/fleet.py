@@ -5,7 +5,6 @@ import dataclasses
 import hashlib
 import os
 import pathlib
-import time
 import typing as ty
 
 from devstack import lab as labs
@@ -134,13 +133,12 @@ class Fleet:
     def until(self, condition: ty.Callable[[], bool], what: str, seconds: float = SECONDS,
               shown: object = "") -> None:
         """Wait for ``condition``; the end of the logs explains a failure."""
-        deadline = time.monotonic() + processes.patience(seconds)
-        while not condition():
-            if time.monotonic() > deadline:
-                logs = "\n".join(f"--- {name}\n{worker.log_text[-4000:]}"
-                                 for name, worker in self.workers.items())
-                raise AssertionError(f"{what} was not seen within {seconds} s: {shown}\n{logs}")
-            time.sleep(0.05)
+        try:
+            processes.wait_until(condition, seconds, what)
+        except labs.TookTooLong as e:
+            logs = "\n".join(f"--- {name}\n{worker.log_text[-4000:]}"
+                             for name, worker in self.workers.items())
+            raise AssertionError(f"{e}: {shown}\n{logs}") from e
 
 
 def answer(host: labs.Host, path: str) -> tuple[int, str]:

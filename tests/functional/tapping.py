@@ -2,7 +2,6 @@
 """What the tests of the tap share: a Nova to publish, and a handler that remembers."""
 
 import json
-import time
 import typing as ty
 
 import amqp
@@ -119,7 +118,4 @@ def options(**changes: ty.Any) -> tap.TapOptions:
 def wait_until(is_so: ty.Callable[[], bool], seconds: float = 15,
                seen: ty.Callable[[], object] = str) -> None:
     """Wait for ``is_so``, ``seconds`` long on a quiet machine; ``seen`` explains a failure."""
-    end = time.monotonic() + processes.patience(seconds)
-    while not is_so():
-        assert time.monotonic() < end, f"not so after {seconds} s: {seen()}"
-        time.sleep(0.02)
+    processes.wait_until(is_so, seconds, "what is expected", seen=seen)

@@ -51,10 +51,8 @@ class Pair:
         return self.one.state(guest.uuid), self.two.state(guest.uuid)
 
     def wait(self, guest: labs.Guest, wanted: Both, seconds: float = 15.0) -> None:
-        deadline = time.monotonic() + processes.patience(seconds)
-        while self.states(guest) != wanted:
-            assert time.monotonic() < deadline, f"{self.states(guest)}, not {wanted}"
-            time.sleep(0.02)
+        processes.wait_until(lambda: self.states(guest) == wanted, seconds, str(wanted),
+                             seen=lambda: self.states(guest))
 
     def close(self) -> None:
         for one in self._opened:
@@ -84,10 +82,8 @@ class Moving:
     def wait_for(self, is_so: collections.abc.Callable[[Progress], bool],
                  seconds: float = 15.0) -> None:
         """Return once the newest progress is so."""
-        deadline = time.monotonic() + processes.patience(seconds)
-        while not self.progress or not is_so(self.progress[-1]):
-            assert time.monotonic() < deadline, self.progress[-1:]
-            time.sleep(0.02)
+        processes.wait_until(lambda: bool(self.progress) and is_so(self.progress[-1]), seconds,
+                             "its progress", seen=lambda: self.progress[-1:])
 
     def end(self, seconds: float = 60.0) -> None:
         self._thread.join(processes.patience(seconds))
