@@ -76,8 +76,10 @@ class Host:
         """Run a command inside the host and wait for it; output is text.
 
         :raises errors.CommandFailed: it ended with an error and ``check`` holds.
-        :raises errors.TookTooLong: it was killed after ``timeout`` seconds.
+        :param timeout: in seconds, see :func:`processes.patience`.
+        :raises errors.TookTooLong: it was killed after that time.
         """
+        timeout = processes.patience(timeout)
         data = input.encode() if isinstance(input, str) else input
         try:
             done = subprocess.run(self.command(argv), input=data or b"", capture_output=True,

@@ -86,8 +86,8 @@ class Service:
                 self.host.daemon_command(
                     ["sh", "-c", 'echo $$ > "$0.new"; mv "$0.new" "$0"; exec "$@"',
                      inner_file, *self.argv]),
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, timeout=20, check=True,
-                env={**ENVIRONMENT, _MARK: self.name, **self.env})
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=True,
+                timeout=processes.patience(20), env={**ENVIRONMENT, _MARK: self.name, **self.env})
         processes.wait_until(self._pid_file.exists, 10, f"the start of {self.name}", self.log)
 
     def stop(self, seconds: float = 30.0, number: int = signal.SIGTERM) -> None:

@@ -8,7 +8,6 @@ import subprocess
 import typing as ty
 
 from devstack import lab as labs
-from devstack.lab import processes
 from devstack.lab import worker as lab_worker
 from tests.functional.fleet import Fleet
 
@@ -37,7 +36,7 @@ class Asked(ty.NamedTuple):
 def run(host: labs.Host, *words: str) -> subprocess.CompletedProcess[str]:
     """Run the operator's command on ``host``."""
     return host.run([lab_worker.program("rbd-workerctl"), *lab_worker.CONFIG_FILES,
-                     "preflight", *words], check=False, timeout=processes.patience(60))
+                     "preflight", *words], check=False, timeout=60)
 
 
 def ask(host: labs.Host, *words: str) -> Asked:

@@ -11,6 +11,7 @@ import time
 import pytest
 
 from devstack import lab as labs
+from devstack.lab import processes
 from devstack.lab import worker as lab_worker
 from rbd_worker.model import Outcome
 from tests.functional.fleet import Fleet, states
@@ -81,7 +82,7 @@ def test_a_watcher_sees_memory_shrink_and_the_abort(moving):
     watching = threading.Thread(target=lambda: shown.append(
         control(fleet.one, "migration", "watch", migration)))
     watching.start()
-    time.sleep(2)  # it has to see the move before its end
+    time.sleep(processes.patience(2))  # it has to see the move before its end
     aborted = control(fleet.one, "migration", "abort", migration)
     assert (aborted.returncode, aborted.stderr) == (0, "")
     watching.join(60)
