@@ -41,9 +41,11 @@ def own_lab(prefix: str) -> collections.abc.Iterator[labs.Lab]:
         root = pathlib.Path(f"{prefix}{os.getpid()}")
     was_up = root.exists()
     one = labs.up(root=root)
-    yield one
-    if not (named and was_up):
-        one.down()
+    try:
+        yield one
+    finally:
+        if not (named and was_up):
+            one.down()
 
 
 def _sweep(labs_of_sessions: pathlib.Path) -> None:
