@@ -25,11 +25,14 @@ class TookTooLong(Exception):
 
 
 class Bench:
-    """A context manager; at its end the lab is gone, whatever happened."""
+    """A context manager; at its end the lab is gone, whatever happened.
 
-    def __init__(self, console: Console) -> None:
+    :param lab: one that is up already, and stays.
+    """
+
+    def __init__(self, console: Console, lab: labs.Lab | None = None) -> None:
         self.console = console
-        self._lab: labs.Lab | None = None
+        self._lab = lab
         self._ends = contextlib.ExitStack()
 
     def __enter__(self) -> "Bench":

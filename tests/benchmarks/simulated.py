@@ -32,6 +32,7 @@ from rpcapi import client as rpc_client
 
 _STATES = (GuestState.ABSENT, GuestState.RUNNING, GuestState.INCOMING, GuestState.OUTGOING)
 _READY_SECONDS = 90
+POOL = "vms"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,7 +134,7 @@ class SimulatedHypervisor(hypervisor.Hypervisor):
         return self.state(instance) in (GuestState.INCOMING, GuestState.OUTGOING)
 
     def images(self, instance: str) -> tuple[RbdImage, ...]:
-        return (RbdImage("vms", f"{instance}_disk"),)
+        return (RbdImage(POOL, f"{instance}_disk"),)
 
     def move(self, instance: str, order: MoveOrder,
              on_progress: ty.Callable[[Progress], None]) -> MoveResult | None:
@@ -230,7 +231,7 @@ def _config(settings: Settings) -> cfg.ConfigOpts:
     path = pathlib.Path(settings.home) / f"{settings.hosts[0]}.conf"
     path.write_text(
         f"[DEFAULT]\ntransport_url = {settings.url}\nstate_path = {settings.home}\n"
-        "[libvirt]\nimages_type = rbd\nrbd_user = nova\n"
+        f"[libvirt]\nimages_type = rbd\nimages_rbd_pool = {POOL}\nrbd_user = nova\n"
         f"[rbd_worker]\nexecutor = {settings.executor}\nhook_actions =\naudit_interval = 0\n"
         "metrics_listen =\n")
     conf.register(cfg.CONF)
