@@ -9,6 +9,7 @@ import msgspec
 
 import rpcapi
 from rbd_worker import errors
+from rbd_worker.host import joined
 from rpcapi import client as rpc_client
 from rpcapi import errors as peer_errors
 from rpcapi import fields, payloads
@@ -55,6 +56,8 @@ class Peers:
         self._client = client
         self._own_host = own_host
         self._parcels = parcels
+        self._joined: joined.Joined[payloads.PathProbe | None, payloads.Testimony] = (
+            joined.Joined(self.testify_all))
 
     def describe(self, host: str) -> payloads.Description:
         with translated(host):
@@ -110,8 +113,11 @@ class Peers:
 
     def testify(self, host: str, instance: str,
                 probe: payloads.PathProbe | None = None) -> payloads.Testimony:
-        """What ``host`` observes of one instance right now."""
-        return self.testify_all(host, {instance: probe})[instance]
+        """What ``host`` observes of one instance right now.
+
+        Threads that ask the same host at the same time may share a call.
+        """
+        return self._joined.ask(host, instance, probe)
 
     def testify_all(self, host: str, probes: ty.Mapping[str, payloads.PathProbe | None],
                     ) -> dict[str, payloads.Testimony]:
