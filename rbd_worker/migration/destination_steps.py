@@ -112,12 +112,7 @@ def ensure_files_placed(task: Task) -> results.Result:
     if request is None and outcome_steps.source_has_it_open(task):
         # after a restart: what is staged is older than what the source still holds
         return results.Wait(settings.settle_interval, "the source hands its files over again")
-    here = ports.hypervisor.state(migration.instance)
-    if here in (GuestState.OUTGOING, GuestState.ABSENT):
-        # a later move carries what stood here as it began: what came now would be lost
-        raise errors.OutcomeUnknown(
-            instance=migration.instance,
-            reason=f"{migration.host} says {here}; its files stay where they are until it is back")
+    _check_guest_stays(task)
     area = _staging(task)
     with contextlib.ExitStack() as held:
         directory = ports.directories.pin(migration.instance)
@@ -136,6 +131,24 @@ def ensure_files_placed(task: Task) -> results.Result:
     task.note("files_placed", placed=placed, own=own)
     area.drop()
     return results.Done({"placed": placed, "own": own})
+
+
+def _check_guest_stays(task: Task) -> None:
+    """A later move carries what stood here as it began: what came now would be lost.
+
+    :raises errors.OutcomeUnknown: the guest leaves, has left, or may be taken for one that has.
+    """
+    migration = task.migration
+    here = task.ports.hypervisor.state(migration.instance)
+    if here in (GuestState.OUTGOING, GuestState.ABSENT):
+        raise errors.OutcomeUnknown(
+            instance=migration.instance,
+            reason=f"{migration.host} says {here}; its files stay where they are until it is back")
+    if outcome_steps.may_be_taken_as_moved(task, here):
+        raise errors.OutcomeUnknown(
+            instance=migration.instance,
+            reason=f"{migration.host} says {here}, with a later migration open; its files stay "
+                   "where they are until it is known to stay")
 
 
 def _promoted(task: Task, area: staging.Staging) -> instances.PinnedDirectory:

@@ -42,6 +42,9 @@ def ensure_settled_at_source(task: Task) -> results.Result:
     if here is GuestState.SHUTOFF and _nova_may_take_it_as_moved(task):
         return results.Wait(min(pause, 2), "the guest has ended, maybe on its way; nova-compute "
                                            "is given time to say what becomes of it")
+    if found.place is Place.DESTINATION and _leaves_again(task, there):
+        return results.Wait(min(pause, 5), f"the guest has ended on {migration.destination}, "
+                                           "maybe on its way with a later migration")
     if found.place is Place.DESTINATION:
         task.note("settled", at=ports.clock(), place=found.place.value)
         return results.Done({"place": found.place.value, "sentence": found.sentence})
@@ -176,6 +179,29 @@ def _nova_may_take_it_as_moved(task: Task) -> bool:
     if "guest_died" not in task.notes:
         task.note("guest_died", at=task.ports.clock())
     return task.seconds_since("guest_died") < task.ports.settings.nova_cleanup_grace
+
+
+def _leaves_again(task: Task, there: payloads.Testimony) -> bool:
+    """Executor nova: whether the destination's nova-compute may be about to forget the guest.
+
+    See :func:`may_be_taken_as_moved`; where it does, the guest belongs to yet another host, or
+    to this one again, and only before the settlement can this plan still turn back.
+    """
+    return task.is_nova and there.state == GuestState.SHUTOFF and any(
+        not e.closed and e.role == Role.SOURCE.value and e.migration != task.migration.key
+        for e in there.entries)
+
+
+def may_be_taken_as_moved(task: Task, here: GuestState) -> bool:
+    """Executor nova: a guest that ended while another migration was to take it away from here.
+
+    nova-compute takes a guest that is shut off after its job for one that has moved
+    (``find_job_type`` in nova/virt/libvirt/migration.py), and removes its directory.  The
+    source's entry closes once the guest is seen to stay.
+    """
+    return task.is_nova and here is GuestState.SHUTOFF and any(
+        e.is_open and e.migration.role is Role.SOURCE
+        for e in task.ports.journal.entries_of(task.migration.instance))
 
 
 def _why(task: Task, found: Settlement) -> str:

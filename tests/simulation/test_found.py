@@ -94,6 +94,11 @@ FOUND: dict[str, tuple[int, Cloud, tuple[Happening, ...]]] = {
             Kill(1, "time", 307, 90.0, is_power=True))),
     "the trash itself was not on the disk when the first directory went there": (
         4, _NOVA, (Move(1, 0, 1), Leftover(1, 0), Kill(1, "time", 20, 90.0, is_power=True))),
+    "files were placed into a directory that Nova removed with its guest, which had died": (
+        105799, dataclasses.replace(_NOVA, workers=2), (
+            Move(4.945218692451507, 0, 1), Move(11.22549289231938, 0, 1, end="source dies"),
+            KillAfterRecord(Executor.NOVA, Role.DESTINATION, "ensure_files_staged",
+                            StepState.DOING, 5.0))),
     "a forged hand-over before the source's own left the source unresolved": (
         0, _LIBVIRT, (Move(16.4, 0, 1), Forgery(18.7, 1, 0, "finish call"))),
 }

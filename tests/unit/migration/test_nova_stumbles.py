@@ -8,6 +8,7 @@ import pytest
 from devstack import conductor
 from rbd_worker.model import GuestState, Outcome
 from tests import fakes
+from tests import world as worlds
 from tests.unit.conftest import MakeWorld
 from tests.world import Host, World
 
@@ -83,3 +84,65 @@ def test_a_guest_that_died_on_its_way_and_stays_is_a_failed_migration(
     world.timeline.pass_time(300)
     assert here.entry(order.uuid).outcome is Outcome.FAILED
     assert here.has_directory(guest) and there.staged(guest) == []
+
+
+def _dies_before_its_files_came(world: World, here: Host, there: Host) -> tuple[str, str]:
+    """The destination's worker was away; the guest is ordered back, and dies on its way."""
+    guest = world.boot(here)
+    there.restarts_after = None
+    there.kill()
+    first = world.migrate(guest, here, there, seconds=10)
+    assert not here.has_directory(guest)
+    there.libvirt.states[guest] = GuestState.SHUTOFF
+    there.start()
+    there.cast(conductor.live_migration(world.order(guest, there, here, 2)))
+    world.timeline.pass_time(20)
+    return guest, first.uuid
+
+
+def test_nothing_is_placed_for_a_guest_that_nova_may_take_for_one_that_has_moved(
+        world: World, here: Host, there: Host) -> None:
+    guest, first = _dies_before_its_files_came(world, here, there)
+    assert set(there.files(guest)) == {"console.log"}
+    del there.libvirt.states[guest]
+    shutil.rmtree(there.directory(guest))
+    here.directory(guest).mkdir()
+    here.libvirt.qemu_starts(guest)
+    here.libvirt.states[guest] = GuestState.RUNNING
+    world.timeline.pass_time(900)
+    assert here.entry(first).outcome is Outcome.FAILED
+    kept = {path.name for path in (here.path / ".rbd-worker" / "trash").rglob("*")}
+    assert kept > {"console.log", *(name.rpartition("/")[2] for name in worlds.FILES)}
+
+
+def test_nothing_is_placed_either_where_the_source_had_seen_the_guest_run(
+        world: World, here: Host, there: Host) -> None:
+    guest = world.boot(here)
+    there.restarts_after = None
+    there.kill()
+    first = world.migrate(guest, here, there, seconds=10)
+    in_the_way = there.path / ".rbd-worker" / "staging" / guest
+    in_the_way.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    in_the_way.touch()
+    there.start()
+    world.timeline.pass_time(30)
+    assert ("ensure_files_handed_over", "doing") in here.records(first.uuid)
+    there.libvirt.states[guest] = GuestState.SHUTOFF
+    there.cast(conductor.live_migration(world.order(guest, there, here, 2)))
+    in_the_way.unlink()
+    world.timeline.pass_time(55)
+    assert set(there.files(guest)) == {"console.log"}
+    assert "with a later migration open" in here.entry(first.uuid).reason
+    world.timeline.pass_time(900)
+    found = there.files(guest)
+    assert {name: found[name] for name in worlds.FILES} == worlds.FILES
+
+
+def test_a_guest_that_died_on_its_way_back_and_stays_is_given_its_files(
+        world: World, here: Host, there: Host) -> None:
+    guest, first = _dies_before_its_files_came(world, here, there)
+    world.timeline.pass_time(900)
+    assert here.entry(first).outcome is Outcome.COMPLETED
+    found = there.files(guest)
+    assert {name: found[name] for name in worlds.FILES} == worlds.FILES
+    assert found["console.log.0"].decode().splitlines() == here.libvirt.said
