@@ -11,10 +11,12 @@ the first rename, and the names are filled from the newest on, so that a kill
 between any two renames leaves an unbroken history that is continued later.
 """
 
+import dataclasses
 import logging
 import os
 import secrets
 import stat
+import types
 import typing as ty
 
 import msgspec
@@ -29,6 +31,8 @@ LOG = logging.getLogger(__name__)
 
 _PLAN = "history.json"
 _PIECE = "history."
+#: Digest of a rotated log that was made of several, and the digests of these.
+Joined = ty.Mapping[str, ty.Sequence[str]]
 #: Times that the destination may rotate its own log while history is placed.
 _ATTEMPTS = 8
 
@@ -45,30 +49,46 @@ class _Plan(msgspec.Struct, frozen=True):
     """Pieces (files of the staging area), newest first, from ``console.log.<first>`` on.
 
     :ivar sources: name and digest of the source's logs that are in the pieces.
+    :ivar joined: digest of each piece of several logs, and the digests of these.
     """
 
     first: int
     pieces: tuple[str, ...]
     sources: dict[str, str]
+    joined: dict[str, tuple[str, ...]] = {}
 
 
-def place_history(directory: PinnedDirectory, staged: Staging, *, keep: int,
-                  max_bytes: int) -> dict[str, str]:
-    """Every staged console log is a rotated log of ``directory``, durably; its digests.
+@dataclasses.dataclass(frozen=True)
+class History:
+    """What became of the staged console logs.
+
+    :ivar placed: name of each and its digest.
+    :ivar joined: digest of each rotated log that was made of several, and the digests of these.
+    """
+
+    placed: dict[str, str]
+    joined: Joined
+
+
+def place_history(directory: PinnedDirectory, staged: Staging, *, keep: int, max_bytes: int,
+                  joined: Joined = types.MappingProxyType({})) -> History:
+    """Every staged console log is a rotated log of ``directory``, durably.
 
     :param keep: most rotated logs; older ones are joined into the oldest.
     :param max_bytes: most bytes in rotated logs; the oldest bytes leave first.
+    :param joined: what earlier calls joined, maybe here: two migrations may bring the same logs.
     :raises errors.DirectoryChanged: the destination rotates its log all the time.
     """
     with syscalls.translated(directory.label), staged.opened() as area:
         logs = _staged_logs(area)
         plan = _carried_out(_read_plan(area), area, directory)
-        there = set(plan.sources.values()) | _digests_of_rotated(directory, logs)
+        there = set(plan.sources.values()) | _digests_there(directory, logs, joined)
         left = [log for log in logs if log.size and log.digest not in there]
         if left:
-            _carried_out(_planned(left, plan, area, directory, keep, max_bytes), area, directory)
+            plan = _carried_out(_planned(left, plan, area, directory, keep, max_bytes), area,
+                                directory)
         os.fsync(directory.fd)
-    return {log.name: log.digest for log in logs}
+    return History({log.name: log.digest for log in logs}, plan.joined)
 
 
 def _staged_logs(area: Area) -> list[_Log]:
@@ -103,8 +123,12 @@ def _size_of_rotated(directory: PinnedDirectory) -> int:
     return total
 
 
-def _digests_of_rotated(directory: PinnedDirectory, logs: ty.Iterable[_Log]) -> set[str]:
-    """Of those that may be one of ``logs``: placed earlier, and the plan is gone."""
+def _digests_there(directory: PinnedDirectory, logs: ty.Iterable[_Log],
+                   joined: Joined) -> set[str]:
+    """Of rotated logs that may be one of ``logs``, or have some of them in them.
+
+    They were placed earlier, and the plan is gone.
+    """
     sizes = {log.size for log in logs if log.size}
     found = set()
     for name in _rotated(directory):
@@ -112,9 +136,9 @@ def _digests_of_rotated(directory: PinnedDirectory, logs: ty.Iterable[_Log]) -> 
         if fd is not None:
             with syscalls.held(fd):
                 size = os.fstat(fd).st_size
-                if size in sizes:
+                if joined or size in sizes:
                     found.add(digest.of(fd, size))
-    return found
+    return found.union(*(joined[each] for each in found & joined.keys()))
 
 
 # -- the plan ----------------------------------------------------------------
@@ -129,12 +153,16 @@ def _planned(logs: list[_Log], before: _Plan, area: Area, directory: PinnedDirec
     slots = max(1, keep - first)
     groups = [[part] for part in parts[:slots - 1]] + [parts[slots - 1:]]
     pieces = []
+    joined = dict(before.joined)
     token = secrets.token_hex(4)  # never a name of an earlier plan, which would take it as its own
     for number, group in enumerate(filter(None, groups)):
         name = f"{_PIECE}{token}.{number}"
-        _make_piece(name, group, area)
+        made = _make_piece(name, group, area)
+        if len(group) > 1:
+            joined[made] = tuple(log.digest for log, _ in group)
         pieces.append(name)
-    plan = _Plan(first, tuple(pieces), before.sources | {log.name: log.digest for log in logs})
+    plan = _Plan(first, tuple(pieces), before.sources | {log.name: log.digest for log in logs},
+                 joined)
     area.write_record(_PLAN, msgspec.json.encode(plan))
     return plan
 
@@ -154,8 +182,11 @@ def _within(logs: list[_Log], room: int, directory: PinnedDirectory) -> list[tup
     return parts
 
 
-def _make_piece(name: str, group: list[tuple[_Log, int]], area: Area) -> None:
-    """A file of the area with the group's content, oldest first, with the newest one's owner."""
+def _make_piece(name: str, group: list[tuple[_Log, int]], area: Area) -> str:
+    """A file of the area with the group's content, oldest first, with the newest one's owner.
+
+    :returns: its digest.
+    """
     newest, _ = group[0]
     with area.part() as part:
         offset = 0
@@ -167,7 +198,9 @@ def _make_piece(name: str, group: list[tuple[_Log, int]], area: Area) -> None:
         with syscalls.held(_opened(newest, area)) as fd:
             _copy_owner(fd, part)
         os.fsync(part)
+        made = digest.of(part, offset)
         area.keep_part_as(name)
+    return made
 
 
 def _opened(log: _Log, area: Area) -> int:
@@ -200,7 +233,7 @@ def _carried_out(plan: _Plan, area: Area, directory: PinnedDirectory) -> _Plan:
         except FileExistsError:  # the destination rotated its own log meanwhile
             left = [piece for _, piece in waiting
                     if syscalls.identity(piece, area.top) is not None]
-            plan = _Plan(_next_free(directory), tuple(left), plan.sources)
+            plan = _Plan(_next_free(directory), tuple(left), plan.sources, plan.joined)
             area.write_record(_PLAN, msgspec.json.encode(plan))
     raise errors.DirectoryChanged(path=directory.label, reason="its console log is rotated "
                                                                "all the time")

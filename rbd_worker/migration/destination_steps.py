@@ -7,12 +7,13 @@ host's libvirt, and whatever leaves this host goes by proof.
 
 import contextlib
 import logging
+import typing as ty
 
 from rbd_worker import errors
 from rbd_worker.host import console, instances, probe, staging
 from rbd_worker.migration import outcome_steps, proof, results
 from rbd_worker.migration.task import Task
-from rbd_worker.model import GuestState, Verdict
+from rbd_worker.model import GuestState, Role, Verdict
 from rpcapi import payloads
 
 LOG = logging.getLogger(__name__)
@@ -108,7 +109,8 @@ def ensure_files_placed(task: Task) -> results.Result:
         return results.Done({"shared": True, "placed": {}, "own": []})
     if "files_placed" in task.notes:  # a kill came between the note and the step's record
         _staging(task).drop()
-        return results.Done(task.notes["files_placed"])
+        note = task.notes["files_placed"]
+        return results.Done({"placed": note["placed"], "own": note["own"]})
     if request is None and outcome_steps.source_has_it_open(task):
         # after a restart: what is staged is older than what the source still holds
         return results.Wait(settings.settle_interval, "the source hands its files over again")
@@ -124,13 +126,13 @@ def ensure_files_placed(task: Task) -> results.Result:
         area.sync()
         if directory is None:  # a guest without a directory: older Novas never made one
             directory = held.enter_context(_promoted(task, area))
-        placed, own = _placed(task, area, directory)
+        found = _placed(task, area, directory)
     ports.directories.sync()  # whoever made the directory may not have
     # noted before the staging area goes: without it nobody could tell that
     # joined console logs are there already
-    task.note("files_placed", placed=placed, own=own)
+    task.note("files_placed", **found)
     area.drop()
-    return results.Done({"placed": placed, "own": own})
+    return results.Done({"placed": found["placed"], "own": found["own"]})
 
 
 def _check_guest_stays(task: Task) -> None:
@@ -160,21 +162,37 @@ def _promoted(task: Task, area: staging.Staging) -> instances.PinnedDirectory:
 
 
 def _placed(task: Task, area: staging.Staging, directory: instances.PinnedDirectory,
-            ) -> tuple[dict[str, str], list[str]]:
+            ) -> dict[str, ty.Any]:
     """What became of each of the source's files: placed (by digest), or this host's own stands.
 
-    The staged list stands in where the source could not tell its files again.
+    With it which console logs were joined, for a later migration that brings them again.  The
+    staged list stands in where the source could not tell its files again.
     """
     settings, request = task.ports.settings, task.finish
     entries = request.entries if request is not None else ()
     # with executor nova nothing of what stands there was made by this worker
     copied = {} if task.is_nova else task.notes.get("ensure_files_staged", {}).get("staged", {})
     found = area.place(directory, entries or area.entries(), known=copied)
-    history = console.place_history(directory, area, keep=settings.console_history_files,
-                                    max_bytes=settings.console_history_bytes)
+    history = console.place_history(
+        directory, area, keep=settings.console_history_files,
+        max_bytes=settings.console_history_bytes, joined=_joined_before(task))
     if not directory.is_current():
         raise errors.DirectoryChanged(path=directory.label, reason="it was replaced meanwhile")
-    return found.placed | history, list(found.own)
+    return {"placed": found.placed | history.placed, "own": list(found.own),
+            "joined": history.joined}
+
+
+def _joined_before(task: Task) -> dict[str, list[str]]:
+    """Console logs that other migrations of the guest joined here.
+
+    A source that Nova gave up unheard still holds the files that the next migration takes
+    along, and hands the same ones over.  Only what stands in the directory counts, by digest.
+    """
+    journal, migration = task.ports.journal, task.migration
+    return {made: logs for entry in journal.entries_of(migration.instance)
+            if entry.migration.role is Role.DESTINATION
+            for record in journal.records(entry.migration) if record.step == "files_placed"
+            for made, logs in record.data.get("joined", {}).items()}
 
 
 def _is_shared(task: Task, theirs: payloads.PathProbe) -> bool:

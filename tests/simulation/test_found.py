@@ -99,6 +99,12 @@ FOUND: dict[str, tuple[int, Cloud, tuple[Happening, ...]]] = {
             Move(4.945218692451507, 0, 1), Move(11.22549289231938, 0, 1, end="source dies"),
             KillAfterRecord(Executor.NOVA, Role.DESTINATION, "ensure_files_staged",
                             StepState.DOING, 5.0))),
+    "console logs that were joined came again with the next migration and stood twice": (
+        32354, dataclasses.replace(_NOVA, history_files=1), (
+            Move(11.71454738787948, 0, 1, pace=0.01),
+            Move(112.0876153808184, 0, 1, end="fail", pace=0.01),
+            Move(115.47067858356819, 0, 1, end="left alone"), Disorder(),
+            CallMishap(11, "answer lost"))),
     "a forged hand-over before the source's own left the source unresolved": (
         0, _LIBVIRT, (Move(16.4, 0, 1), Forgery(18.7, 1, 0, "finish call"))),
 }

@@ -2,6 +2,7 @@
 import logging
 import os
 import pathlib
+import shutil
 import typing as ty
 
 import pytest
@@ -27,9 +28,15 @@ def stage(area: staging.Staging, *logs: bytes) -> None:
 
 
 def place(host: Host, area: staging.Staging, keep: int = 8,
-          max_bytes: int = MIB) -> dict[str, str]:
+          max_bytes: int = MIB, joined: console.Joined | None = None) -> dict[str, str]:
+    return history(host, area, keep, max_bytes, joined).placed
+
+
+def history(host: Host, area: staging.Staging, keep: int, max_bytes: int = MIB,
+            joined: console.Joined | None = None) -> console.History:
     with host.pin() as directory:
-        return console.place_history(directory, area, keep=keep, max_bytes=max_bytes)
+        return console.place_history(directory, area, keep=keep, max_bytes=max_bytes,
+                                     joined=joined or {})
 
 
 def as_nova_reads(directory: pathlib.Path) -> bytes:
@@ -154,6 +161,31 @@ def test_a_repeat_after_staging_was_dropped_places_nothing_twice(
     stage(area, b"C", b"B", b"A")
     assert place(host, area) == first
     assert snapshot(host.path / UUID) == before
+
+
+def test_logs_that_an_earlier_migration_joined_are_not_placed_twice(
+        host: Host, area: staging.Staging) -> None:
+    host.make(console_log=b"D")
+    stage(area, b"C", b"B", b"A")
+    joined = history(host, area, keep=2).joined
+    before = snapshot(host.path / UUID)
+    area.drop()
+    stage(area, b"C", b"B", b"A")
+    place(host, area, keep=2, joined=joined)
+    assert snapshot(host.path / UUID) == before
+
+
+def test_logs_that_were_joined_in_a_directory_that_is_gone_are_placed(
+        host: Host, area: staging.Staging) -> None:
+    host.make(console_log=b"D")
+    stage(area, b"C", b"B", b"A")
+    joined = history(host, area, keep=1).joined
+    area.drop()
+    shutil.rmtree(host.path / UUID)
+    host.make(console_log=b"D")
+    stage(area, b"C", b"B", b"A")
+    place(host, area, keep=1, joined=joined)
+    assert as_nova_reads(host.path / UUID) == b"ABCD"
 
 
 class Killed(BaseException):

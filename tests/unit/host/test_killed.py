@@ -46,7 +46,8 @@ def test_a_directory_that_a_guest_uses_is_completed_once(tmp_path: pathlib.Path)
             area.ensure(ROOT, sent, never, standing=directory)
             area.sync()
             placed = area.place(directory, sent, {})
-            return placed, console.place_history(directory, area, keep=3, max_bytes=1 << 20)
+            history = console.place_history(directory, area, keep=3, max_bytes=1 << 20)
+            return placed, history.placed
 
     undisturbed = Host(tmp_path / "undisturbed")
     undisturbed.make(console_log=b"own")
