@@ -52,7 +52,8 @@ class Nova:
         if not self._prepare():
             return
         self._done("mkdir", 0.3)
-        transfer = self.source.libvirt.begin(self.instance, self.destination, self.move.end)
+        transfer = self.source.libvirt.begin(self.instance, self.destination, self.move.end,
+                                             self.order.uuid)
         self._done("move", 0)
         self._watch(transfer)
         if transfer.end in LEFT_OPEN:

@@ -29,6 +29,7 @@ COMPLETION_SECONDS = 800.0
 class Transfer:
     """QEMU sends a guest to QEMU; ``end`` is as ``schedule.Move.end``.
 
+    :ivar key: of Nova's migration; empty where a worker ordered it.
     :ivar error: why it did not happen, as the one who ordered it is told.
     """
 
@@ -36,6 +37,7 @@ class Transfer:
     source: "Host"
     destination: "Host"
     end: str
+    key: str = ""
     is_over: bool = False
     has_moved: bool = False
     error: str = ""
@@ -205,9 +207,9 @@ class Libvirt:
         self.host.world.scheduler.after(LINGER_SECONDS,
                                         lambda: self.lingering.discard(instance))
 
-    def begin(self, instance: str, destination: "Host", end: str) -> Transfer:
+    def begin(self, instance: str, destination: "Host", end: str, key: str = "") -> Transfer:
         """Order a move; it then happens by itself."""
-        transfer = Transfer(instance, self.host, destination, end)
+        transfer = Transfer(instance, self.host, destination, end, key)
         self.transfers.append(transfer)
         self.host.world.scheduler.spawn(self.host.world.life, transfer.run, f"move {instance[:4]}")
         return transfer

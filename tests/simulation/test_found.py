@@ -105,6 +105,11 @@ FOUND: dict[str, tuple[int, Cloud, tuple[Happening, ...]]] = {
             Move(112.0876153808184, 0, 1, end="fail", pace=0.01),
             Move(115.47067858356819, 0, 1, end="left alone"), Disorder(),
             CallMishap(11, "answer lost"))),
+    "a failed move that the next one completed was taken for one that had carried all": (
+        109883, dataclasses.replace(_NOVA, workers=2, files=("disk.info", "keys/secret")), (
+            Move(1.2577756204736334, 0, 1), Move(4.740047515404752, 0, 1, end="fail", pace=0.01),
+            Move(12.687413354007695, 0, 1, end="left open, runs there", pace=30),
+            Failing(0, "journal", 9, 40))),
     "a forged hand-over before the source's own left the source unresolved": (
         0, _LIBVIRT, (Move(16.4, 0, 1), Forgery(18.7, 1, 0, "finish call"))),
 }
