@@ -120,13 +120,13 @@ def _run(settings: conf.Settings, stopped: threading.Event) -> ty.NoReturn:
     workers.raise_descriptor_limit()
     broker_settings = broker.from_conf(cfg.CONF)  # refuses a transport_url that is none
     worker = workers.Worker(settings, rpc_client.transport_for(cfg.CONF), broker_settings)
-    guru.add("Worker", worker.in_brief)
-    guru.add("Open migrations", worker.open_in_brief)
+    guru.add("Worker", worker.condition.in_brief)
+    guru.add("Open migrations", worker.condition.open_in_brief)
     worker.start()
     LOG.info("rbd-worker %s starts on %s, executor %s", VERSION, settings.host,
              settings.executor)
     threading.Thread(target=_tell_when_ready, args=(worker, stopped), daemon=True).start()
-    _stay(systemd.Notifier(), worker.ailment, lambda: worker.hearing, stopped)
+    _stay(systemd.Notifier(), worker.condition.ailment, lambda: worker.condition.hearing, stopped)
     LOG.info("rbd-worker stops; open migrations stay in the journal")
     worker.stop()
     logging.shutdown()
@@ -153,10 +153,10 @@ def _tell_when_ready(worker: ty.Any, stopped: threading.Event) -> None:
     said = ""
     while not stopped.is_set():
         if worker.wait_ready(5):
-            LOG.info("rbd-worker is ready: %s", worker.hearing)
+            LOG.info("rbd-worker is ready: %s", worker.condition.hearing)
             return
-        if worker.hearing != said:
-            said = worker.hearing
+        if worker.condition.hearing != said:
+            said = worker.condition.hearing
             LOG.warning("rbd-worker is not ready yet: %s", said)
 
 

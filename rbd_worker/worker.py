@@ -15,11 +15,9 @@ import threading
 import time
 import typing as ty
 
-import rpcapi
-from rbd_worker import conf, errors, news, periodic, vitals
+from rbd_worker import condition, conf, errors, news, periodic, vitals
 from rbd_worker.host import (
     clock_guard,
-    deputy,
     evidence,
     instances,
     mounted,
@@ -63,7 +61,6 @@ from rbd_worker.triggers import (
     snapshot_endpoint,
     tap,
 )
-from rbd_worker.version import VERSION
 from rpcapi import client as rpc_client
 from rpcapi import payloads
 
@@ -74,8 +71,6 @@ if ty.TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 
-#: Without one of these the worker is deaf to Nova or to libvirt.
-_VITAL_THREADS = ("tap", "libvirt-events")
 #: Seconds between two looks at secrets and names that an arriving guest may need.
 ARRIVAL_FACTS_SECONDS = 60
 #: Seconds that an arriving guest waits for libvirt's word on a secret; well below hook_timeout.
@@ -98,7 +93,6 @@ class Worker:
                  hypervisor: hypervisors.Hypervisor | None = None,
                  images: rbd.ImageStore | None = None) -> None:
         self.settings = settings
-        self.started = time.time()
         self.told = news.News()
         self._nova_consumers = consumers.Consumers(
             lambda: tap.consumers_of(broker_settings, f"compute.{settings.host}"))
@@ -124,10 +118,15 @@ class Worker:
         self.snapshots = snapshots.Desk(
             settings, self.hypervisor, self.images, self.journal, self.coordinator.tasks_of,
             lambda: self._janitor.doubt, shutdown)
+        self._janitor = janitor.Janitor(
+            ports, clock_guard.ClockGuard(settings.state_directory))
+        self.condition = condition.Condition(
+            settings, time.time(), self.coordinator, self._pool, self.tap, self._janitor,
+            self.snapshots)
         self.peer_server = peer_server.PeerServer(
             transport, settings.host,
             peer_server.Endpoint(desk.Desk(self.coordinator), testimonies, self.audit,
-                                 self.describe,
+                                 self.condition.describe,
                                  parcels.Sender(broker_settings, settings.host)),
             control_endpoint.ControlEndpoint(control.Control(self.coordinator), self._begun),
             history_endpoint.HistoryEndpoint(
@@ -148,8 +147,6 @@ class Worker:
         self._scout = periodic.Periodic(
             "arrivals", self.arrivals.refresh, ARRIVAL_FACTS_SECONDS, shutdown,
             "what an arriving guest may need is not known")
-        self._janitor = janitor.Janitor(
-            ports, clock_guard.ClockGuard(settings.state_directory))
         self._warmer = threading.Thread(target=self._warm_up, name="warm-up", daemon=True)
         self.metrics = self._metrics(settings.metrics_listen)
         self._notifications = notifying.opened(transport, settings.host, self.told)
@@ -182,7 +179,7 @@ class Worker:
             settings=self.settings, hypervisor=self.hypervisor, images=self.images,
             directories=self.coordinator.ports.directories,
             secrets=secrets.Secrets(self.hypervisor.connection, _SECRET_SECONDS),
-            journal=self.journal, hearing=self._heard_lately))
+            journal=self.journal, hearing=self.condition.heard_lately))
         return preflight_endpoint.PreflightEndpoint(
             surveyor, pair.Preflight(surveyor, client), matrix.Matrix(surveyor, client))
 
@@ -194,10 +191,10 @@ class Worker:
         return outlook.Outlook(
             listen, self.told,
             present.Sources(
-                executor=self.settings.executor.value, started=self.started,
+                executor=self.settings.executor.value, started=self.condition.started,
                 open_entries=self.journal.open_entries, tap=self.tap.status,
-                trash=ports.trash.usage, troubles=self.troubles),
-            lambda: page.Health(self.ailment(), self.hearing),
+                trash=ports.trash.usage, troubles=self.condition.troubles),
+            lambda: page.Health(self.condition.ailment(), self.condition.hearing),
             overlap.Sight(
                 images=self.hypervisor.images, watchers=self.images.watchers,
                 own=self.images.own_addresses,
@@ -254,64 +251,6 @@ class Worker:
         with contextlib.suppress(errors.Error):
             self.coordinator.ports.peers.holding(self.settings.host, payloads.HoldingReport(
                 host=self.settings.host, token="stop", instances=()))
-
-    # -- for others ----------------------------------------------------------
-
-    def describe(self) -> payloads.Description:
-        """For peers and for the operator's ``status``."""
-        entries = self.journal.open_entries()
-        return payloads.Description(
-            host=self.settings.host, worker_version=VERSION, rpc_version=rpcapi.VERSION,
-            executor=self.settings.executor.value, started=self.started,
-            hearing=self.hearing, open_entries=len(entries),
-            unresolved=sum(1 for e in entries if e.outcome is not None),
-            troubles=tuple(sentence[:1024] for sentence in self.troubles()))
-
-    def in_brief(self) -> dict[str, object]:
-        """Names and values, for a report."""
-        return {"executor": self.settings.executor, "hearing": self.hearing,
-                "ailment": self.ailment() or "none", "trouble": self.troubles() or "none"}
-
-    def open_in_brief(self) -> dict[str, object]:
-        """Each open migration: how far it is, and why it is not further."""
-        return {f"{e.migration} as {e.migration.role}":
-                f"{e.phase}, {e.outcome or 'goes on'}, {e.reason or 'no reason'}"
-                for e in self.journal.open_entries()} or {"open": "none"}
-
-    def troubles(self) -> list[str]:
-        """What keeps this worker from judging or recording at the moment, a sentence each."""
-        found = [self.journal.trouble, self._janitor.doubt, *self.snapshots.keeper.troubles]
-        try:
-            with self.coordinator.ports.directories.opened():
-                pass
-        except errors.Error as e:
-            found.append(e.sentence)
-        return [sentence for sentence in found if sentence]
-
-    @property
-    def hearing(self) -> str:
-        """What the tap does at the moment, for people."""
-        status = self.tap.status()
-        return f"{status.state}, {status.reason}" if status.reason else str(status.state)
-
-    def _heard_lately(self) -> bench.Hearing:
-        return bench.Hearing(self.tap.status().state is tap.TapState.HEARING, self.hearing)
-
-    def ailment(self) -> str | None:
-        """What keeps the worker from working and only a new start can cure; None if nothing.
-
-        A broker, libvirt or Ceph that is away is none: the worker waits for them.
-        """
-        if deputy.is_lost():
-            return "the process for privileged file work has ended"
-        missing = vitals.missing_threads(_VITAL_THREADS)
-        if missing:
-            return f"the thread {missing[0]} has ended"
-        stuck = self._pool.stuck_for()
-        if stuck > vitals.STUCK_SECONDS:
-            return f"every thread for migrations has been busy for {stuck:.0f} seconds"
-        self.coordinator.tasks()  # a lock that nobody gives back shows as no answer here
-        return None
 
     def _begun(self, instance: str, migration: str, destination: str) -> None:
         self.snapshots.begun(instance, migration, destination)

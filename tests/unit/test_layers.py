@@ -19,6 +19,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("rbd_worker.report",),
     ("rbd_worker.service",),
     ("rbd_worker.worker",),
+    ("rbd_worker.condition",),
     ("rbd_worker.insight",),
     ("rbd_worker.triggers",),
     ("rbd_worker.preflight", "rbd_worker.snapshots"),

@@ -4,7 +4,7 @@ import typing as ty
 
 import pytest
 
-from rbd_worker import worker
+from rbd_worker import condition
 from rbd_worker.host import deputy
 
 
@@ -27,6 +27,6 @@ def ended() -> ty.Iterator[None]:
 
 def test_only_a_new_start_brings_the_process_with_privileges_back(ended: None) -> None:
     """The watchdog hears of it before anything else is looked at."""
-    nothing_else = ty.cast(worker.Worker, object())
-    assert worker.Worker.ailment(nothing_else) == (
+    nothing_else = ty.cast(condition.Condition, object())
+    assert condition.Condition.ailment(nothing_else) == (
         "the process for privileged file work has ended")
