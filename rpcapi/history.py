@@ -16,6 +16,8 @@ from rpcapi.fields import Explanation, HostName, InstanceUUID, MigrationKey, Pay
 SECONDS = 10
 #: Most entries of one page, and most records of one entry; a plan has some twenty.
 MAX_ENTRIES, MAX_RECORDS = 200, 1000
+#: Most characters of what one step kept.
+MAX_DATA = 1 << 18
 
 Role = ty.Literal["source", "destination"]
 
@@ -30,7 +32,7 @@ class Record(Payload, frozen=True, kw_only=True):
     at: float
     step: Text
     state: Text
-    data: ty.Annotated[str, msgspec.Meta(max_length=1 << 18)] = "{}"
+    data: ty.Annotated[str, msgspec.Meta(max_length=MAX_DATA)] = "{}"
 
 
 class Entry(Payload, frozen=True, kw_only=True):

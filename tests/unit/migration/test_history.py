@@ -7,6 +7,8 @@ import pytest
 
 from rbd_worker.migration import history as histories
 from rbd_worker.migration.history import History
+from rbd_worker.migration.journal import StepState
+from rbd_worker.model import Role
 from rpcapi import history as contract
 from tests.unit.conftest import MakeWorld
 from tests.world import Host, World
@@ -82,6 +84,20 @@ def test_a_page_travels(here: Host) -> None:
     page = history(here).page(contract.HistoryRequest(records=True, limit=2))
     assert contract.HistoryReply.from_wire(page.to_wire()) == page
     assert page.more
+
+
+def test_a_record_that_is_too_long_for_a_message_is_left_out_and_the_rest_travels(
+        here: Host) -> None:
+    newest = history(here).page(contract.HistoryRequest(limit=1)).entries[0]
+    entry = here.alive.journal.entry(newest.migration, Role(newest.role))
+    assert entry is not None
+    here.alive.journal.record(entry.migration, ("long", StepState.DONE,
+                                                {"placed": "x" * contract.MAX_DATA}))
+    page = history(here).page(contract.HistoryRequest(
+        migration=newest.migration, records=True))
+    (told,) = contract.HistoryReply.from_wire(page.to_wire()).entries
+    assert list(histories.data_of(told.records[-1])) == ["left_out"]
+    assert all("left_out" not in record.data for record in told.records[:-1])
 
 
 @pytest.mark.parametrize("data", ["", "[]", "{", "null"])
