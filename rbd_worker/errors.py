@@ -424,9 +424,10 @@ class NovaDisagrees(NotProven):
     msg = "the directory of {instance} stays: {reason}"
 
 
-class SharedPath(Permanent):
-    msg = "the directory of {instance} is on a path that both hosts share: {reason}"
-    remedy = "Nothing is copied and nothing is removed; this is as it should be"
+class MayBeShared(Permanent):
+    msg = "whether both hosts share the directory of {instance} cannot be told: {reason}"
+    remedy = ("Nothing is copied and nothing is removed; compare the output of 'stat' and 'stat "
+              "-f' for it on both hosts, and see that both workers may read instances_path")
 
 
 class OutcomeUnknown(Undecided):

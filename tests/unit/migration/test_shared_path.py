@@ -8,7 +8,8 @@ import subprocess
 
 import pytest
 
-from rbd_worker.model import GuestState, Outcome
+from rbd_worker.host import probe
+from rbd_worker.model import Fact, GuestState, Outcome, Verdict
 from tests import world as worlds
 from tests.unit.conftest import MakeWorld
 from tests.world import Nova, World
@@ -69,6 +70,23 @@ def test_beside_nova_a_shared_path_is_left_to_nova(make_world: MakeWorld) -> Non
     assert _everything(world, guest) == worlds.FILES
     assert here.trashed() == [] and here.staged(guest) == []
     assert here.entry(nova.order.uuid).outcome is Outcome.COMPLETED
+
+
+def test_a_path_that_cannot_be_compared_stops_the_move_before_anything_is_copied(
+        make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "compare", lambda *_: Fact("path", Verdict.UNKNOWN, "no answer"))
+    world = make_world("libvirt")
+    here, there = world.hosts
+    guest = world.boot(here)
+    order = world.migrate(guest, here, there, seconds=60)
+    assert _everything(world, guest) == worlds.FILES
+    assert here.libvirt.states == {guest: GuestState.RUNNING}
+    assert here.trashed() == [] and there.staged(guest) == []
+    assert not there.directory(guest).exists()
+    entry = here.entry(order.uuid)
+    assert entry.outcome is Outcome.FAILED
+    assert f"whether both hosts share the directory of {guest} cannot be told: no answer" in (
+        entry.reason)
 
 
 def test_one_directory_under_two_paths_is_recognised(make_world: MakeWorld) -> None:
