@@ -424,10 +424,12 @@ class NovaDisagrees(NotProven):
     msg = "the directory of {instance} stays: {reason}"
 
 
-class MayBeShared(Permanent):
+class PathNotCompared(Permanent):
+    """A path that may be shared is treated as one that is; this end does not know how to."""
+
     msg = "whether both hosts share the directory of {instance} cannot be told: {reason}"
-    remedy = ("Nothing is copied and nothing is removed; compare the output of 'stat' and 'stat "
-              "-f' for it on both hosts, and see that both workers may read instances_path")
+    remedy = ("Nothing was copied and nothing was removed. Look at that path: what is no "
+              "directory there is yours to move away")
 
 
 class OutcomeUnknown(Undecided):

@@ -199,7 +199,7 @@ def _is_shared(task: Task, theirs: payloads.PathProbe) -> bool:
     """Rule 3: compared at this moment; unsure is an error, not a no."""
     fact = probe.compare(task.ports.directories, task.migration.instance, theirs)
     if fact.verdict is Verdict.UNKNOWN:
-        raise errors.MayBeShared(instance=task.migration.instance, reason=fact.sentence)
+        raise errors.PathNotCompared(instance=task.migration.instance, reason=fact.sentence)
     return fact.verdict is Verdict.NO
 
 
