@@ -69,7 +69,28 @@ def load(arguments: ty.Sequence[str], prog: str = "rbd-worker") -> conf.Settings
     except (cfg.ConfigFileParseError, cfg.ConfigFileValueError) as e:
         raise errors.BadConfiguration(option="in a file", reason=_without_the_line(e),
                                       fix="Correct it there") from None
+    except UnicodeDecodeError as e:
+        raise errors.BadConfiguration(
+            option="--config-file", reason=f"{_undecodable(arguments)} is no {e.encoding} text",
+            fix="Give files of text, or correct it there") from None
+    except OSError as e:  # a directory, a loop of links, a disk that cannot be read
+        raise errors.BadConfiguration(
+            option="--config-file", reason=f"{e.filename} cannot be read: {e.strerror}",
+            fix="Give files of text") from e
     return conf.settings(config)
+
+
+def _undecodable(arguments: ty.Iterable[str]) -> str:
+    """Which file it is, which neither Python nor oslo.config tells."""
+    for word in (*arguments, *CONFIG_FILES):
+        path = word.removeprefix("--config-file=")
+        try:
+            pathlib.Path(path).read_text()
+        except UnicodeDecodeError:
+            return path
+        except (OSError, ValueError):  # it is no file's name
+            continue
+    return "one of the files"
 
 
 def _without_the_line(e: Exception) -> str:
