@@ -170,8 +170,12 @@ class Client:
         """
         if self._reached_broker:
             return
-        with contextlib.suppress(oslo_messaging.MessageUndeliverable):
+        try:
             self._client.prepare(server=_NOBODY).cast({}, "describe")
+        except oslo_messaging.MessageUndeliverable:
+            pass
+        except Exception as e:  # oslo.messaging's, kombu's, amqp's or the socket's
+            raise Unreachable(f"RabbitMQ cannot be reached ({e})") from e
         self._reached_broker = True
 
 
@@ -179,6 +183,8 @@ class Client:
 def _translated(method: str, version: str) -> ty.Iterator[None]:
     try:
         yield
+    except Unreachable:
+        raise
     except _ANSWERS as e:
         raise _plain(e) from e
     except oslo_messaging.MessagingTimeout as e:

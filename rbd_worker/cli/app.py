@@ -87,9 +87,11 @@ class Control(app.App):
 
     def client(self) -> "rpc_client.Client":
         """For calls of the workers of this and other hosts."""
+        from rbd_worker.triggers import broker
         from rpcapi import client as rpc_client  # oslo.messaging is only for who calls
 
         settings = self.settings  # read before the transport, which needs transport_url
+        broker.from_conf(cfg.CONF)  # refuses a transport_url that is none, as the worker does
         return rpc_client.Client(rpc_client.transport_for(cfg.CONF), settings.rpc_version_cap)
 
 
