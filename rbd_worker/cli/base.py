@@ -90,6 +90,13 @@ def add_examples(parser: argparse.ArgumentParser, examples: str) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
 
 
+def positive(text: str) -> int:
+    """A number of things to list, for argparse."""
+    if not text.isdecimal() or not 0 < int(text) <= 100_000:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 100000")
+    return int(text)
+
+
 def when(seconds: float | None) -> str:
     """Seconds since the epoch as local time with its zone; empty for None."""
     if seconds is None:

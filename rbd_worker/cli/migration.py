@@ -17,7 +17,7 @@ class MigrationList(base.Lister):
         parser = super().get_parser(prog_name)
         parser.add_argument("--open", action="store_true",
                             help="only those that have not ended, unresolved ones included")
-        parser.add_argument("--limit", type=int, default=50, metavar="N",
+        parser.add_argument("--limit", type=base.positive, default=50, metavar="N",
                             help="at most so many (default: 50)")
         base.add_host(parser)
         return parser

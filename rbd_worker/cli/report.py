@@ -48,7 +48,7 @@ class Report(base.Command):
         parser.add_argument("--until", metavar="WHEN", type=times.moment, help="(default: now)")
         parser.add_argument("--host", metavar="HOST", action="append",
                             help="of that host instead of this one; may be given several times")
-        parser.add_argument("--limit", type=_positive, default=2000, metavar="N",
+        parser.add_argument("--limit", type=base.positive, default=2000, metavar="N",
                             help="of each host at most so many migrations (default: 2000)")
         parser.add_argument("--audit", action="store_true",
                             help="have the workers look for leftovers now; nothing is removed")
@@ -127,9 +127,3 @@ def _umask() -> int:
     mask = os.umask(0o077)
     os.umask(mask)
     return mask
-
-
-def _positive(text: str) -> int:
-    if not text.isdigit() or not 0 < int(text) <= 100_000:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 100000")
-    return int(text)

@@ -31,7 +31,7 @@ class TrashList(base.Lister):
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
-        parser.add_argument("--limit", type=int, default=contract.MAX_ITEMS, metavar="N",
+        parser.add_argument("--limit", type=base.positive, default=contract.MAX_ITEMS, metavar="N",
                             help=f"at most so many (default: {contract.MAX_ITEMS})")
         base.add_host(parser)
         return parser

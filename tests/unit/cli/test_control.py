@@ -276,6 +276,44 @@ def test_a_wrong_configuration_is_told_as_at_the_workers_start(tmp_path: pathlib
     assert "Did you mean executor?" in Operator(path).sentence("migration", "list")
 
 
+@pytest.mark.parametrize("program", ["rbd-workerctl", "rbd-worker"])
+@pytest.mark.parametrize("kind", ["bytes", "directory"])
+def test_what_is_no_file_of_text_is_named_in_one_sentence(tmp_path: pathlib.Path, program: str,
+                                                          kind: str) -> None:
+    path = tmp_path / "odd.conf"
+    if kind == "bytes":
+        path.write_bytes(b"[DEFAULT]\nhost = n\xf6de\n")
+    else:
+        path.mkdir()
+    script = pathlib.Path(sys.executable).with_name(program)
+    words = ["migration", "list"] if program == "rbd-workerctl" else []
+    done = subprocess.run([script, "--config-file", str(path), *words], text=True,
+                          capture_output=True, timeout=60)
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"{program}: ")
+    assert str(path) in line
+
+
+def test_a_url_of_another_kind_of_broker_is_told_as_at_the_workers_start(
+        world: World, here: Host) -> None:
+    config = world.root / here.name / "nova.conf"
+    config.write_text(config.read_text().replace(
+        "[DEFAULT]\n", "[DEFAULT]\ntransport_url = nonsense://guest:secret@127.0.0.1/\n"))
+    sentence = Operator(config).sentence("audit")
+    assert "transport_url" in sentence
+    assert "secret" not in sentence
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "x"])
+@pytest.mark.parametrize("command", ["migration list", "trash list"])
+def test_a_limit_that_shows_nothing_is_a_wrong_command_line(operator: Operator, command: str,
+                                                            number: str) -> None:
+    done = operator.run(*command.split(), f"--limit={number}")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "is not a number from 1" in done.stderr
+
+
 def test_an_unreachable_broker_does_not_hide_what_the_journal_says(
         world: World, here: Host) -> None:
     config = world.root / here.name / "nova.conf"
@@ -287,5 +325,6 @@ def test_an_unreachable_broker_does_not_hide_what_the_journal_says(
     shown = json.loads(done.stdout)
     assert shown["host"] == "node01"
     assert shown["worker"].startswith("no answer")
+    assert "RabbitMQ cannot be reached" in shown["worker"]
     assert shown["open migrations"] == 1
     assert "secret" not in done.stdout + done.stderr
