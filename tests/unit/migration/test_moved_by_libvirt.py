@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Executor libvirt: a cast is heard, two workers act, the guest moves; and what may go wrong."""
 
+import pathlib
 import typing as ty
 
 import pytest
@@ -217,6 +218,26 @@ def test_a_directory_that_cannot_be_carried_ends_the_migration_before_it_begins(
     assert here.libvirt.orders == []
     assert world.bus.calls == [] or {c.method for c in world.bus.calls} <= {"testify"}
     assert (here.directory(guest) / "link").is_symlink()
+
+
+@pytest.mark.parametrize("stands", ["link", "dangling link", "file"])
+def test_what_is_no_directory_at_the_destination_is_named_and_not_called_shared(
+        world: World, here: Host, there: Host, tmp_path: pathlib.Path, stands: str) -> None:
+    guest = world.boot(here)
+    place = there.directory(guest)
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    {"link": lambda: place.symlink_to(precious), "file": place.touch,
+     "dangling link": lambda: place.symlink_to("nowhere")}[stands]()
+    before = place.lstat()
+    order = world.migrate(guest, here, there)
+    entry = here.entry(order.uuid)
+    assert entry.outcome is Outcome.FAILED
+    assert guest in entry.reason and "no directory" in entry.reason
+    assert "is on a path that both hosts share" not in entry.reason
+    assert "as it should be" not in entry.reason
+    assert place.lstat() == before and list(precious.iterdir()) == []
+    assert here.libvirt.states == {guest: GuestState.RUNNING}
 
 
 # -- the other worker --------------------------------------------------------
