@@ -201,6 +201,14 @@ class FileSystemFailed(Transient):
     msg = "{path}: {reason}"
 
 
+class MountedThere(Transient):
+    """The kernel neither renames nor removes a mount point."""
+
+    msg = "{path}: something is mounted there, which is not carried or moved to the trash"
+    remedy = ("Unmount it, with 'umount --lazy' where the worker has it open; then the worker "
+              "goes on by itself")
+
+
 class DigestMismatch(Transient):
     msg = "{path} arrived with another content than its digest says"
 

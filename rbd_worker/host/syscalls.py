@@ -56,6 +56,8 @@ def translate(path: str, e: OSError) -> errors.Error:
         return errors.NoSpace(path=path)
     if e.errno in (errno.EACCES, errno.EPERM):
         return errors.AccessDenied(path=path)
+    if e.errno == errno.EBUSY:
+        return errors.MountedThere(path=path)
     if is_in_the_way(e):
         return errors.UnsafeDirectory(path=path, reason="it is a symbolic link or no directory")
     return errors.FileSystemFailed(path=path, reason=e.strerror or str(e))
