@@ -75,6 +75,9 @@ class SnapshotList(base.Lister):
         with peers.translated(host):
             found = contract.snapshots(self.control.client(), host,
                                        contract.ListRequest(instance=instance)).snapshots
+        if instance is not None and not found:
+            print(f"no snapshot of {instance} is known on {host}; whoever took it and the host "
+                  "that has the guest know of it (--host)", file=self.app.stderr)
         return (("Name", "Instance", "Taken", "By", "On", "State", "How", "Disks", "Expires"),
                 [(s.name, s.instance, base.when(s.at), s.by, s.host, s.state, s.how,
                   len(s.disks), base.when(s.expires or None)) for s in found])

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What an operator sees of snapshots and of what takes long."""
 
+import argparse
 import io
+import types
 import typing as ty
 
 import pytest
@@ -83,3 +85,24 @@ def test_each_disk_of_a_snapshot_is_told() -> None:
         "vms/b@rbd-worker.first is not there")
     assert told["jobs"].human_readable() == "copy j-1: doing, 25%"
     assert told["expires"] == ""
+
+
+class Console:
+    """As much of the command's application as a list needs."""
+
+    def __init__(self, answer: contract.ListReply) -> None:
+        self.stderr, self.settings = io.StringIO(), types.SimpleNamespace(host="node1")
+        self._answer = answer
+
+    def client(self) -> ty.Any:
+        return types.SimpleNamespace(call=lambda *_, **__: self._answer)
+
+
+@pytest.mark.parametrize(("instance", "said"), [
+    (INSTANCE, f"no snapshot of {INSTANCE} is known on node1; "), (None, "")])
+def test_an_empty_list_says_whose_knowledge_it_is(instance: str | None, said: str) -> None:
+    console = Console(contract.ListReply(snapshots=()))
+    command = snapshot.SnapshotList(ty.cast(ty.Any, console), None)
+    _, rows = command.take_action(argparse.Namespace(instance=instance, host=None))
+    assert list(rows) == []
+    assert console.stderr.getvalue().partition("whoever")[0] == said
