@@ -174,7 +174,8 @@ class NoRoom(NoSpace):
 
 class AccessDenied(Permanent):
     msg = "no permission for {path}"
-    remedy = "The worker must own instances_path or run with the capabilities its unit lists"
+    remedy = ("The worker must own instances_path or run with the capabilities its unit lists; "
+              "rbd-workerctl runs as root or as the worker's user")
 
 
 class CapabilitiesKept(Permanent):

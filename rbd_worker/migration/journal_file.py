@@ -47,7 +47,8 @@ _ADDED = (
 #: All of a damaged file that must be readable for it to count as a journal.
 _NEEDED = {"entry", "record", "message", "refusal"}
 
-_WRITABLE = "Make [rbd_worker] state_directory writable for the worker's user"
+_WRITABLE = ("Make [rbd_worker] state_directory writable for the worker's user; rbd-workerctl "
+             "runs as that user or as root")
 _DAMAGED = ("Nothing was removed. Move the file away and start again: open migrations "
             "are then found by the directories they left")
 #: By SQLite's primary result code.
