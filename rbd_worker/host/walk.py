@@ -143,12 +143,17 @@ class PinnedFiles:
             data = sparse.read_exactly(fd, end - offset, offset)
             return Chunk(offset=offset, data=_zipped(data), next=sparse.next_data(fd, end, size))
 
-    def is_of(self, directory: PinnedDirectory | None) -> bool:
-        """Whether these are the files of ``directory``, and not of one that is gone."""
+    @property
+    def directory(self) -> syscalls.Identity:
+        """Device and inode of the directory whose files these are, also when it is gone."""
         with self._lock:
             self._check_open()
             status = os.fstat(self._root_fd)
-        return directory is not None and directory.identity == (status.st_dev, status.st_ino)
+        return status.st_dev, status.st_ino
+
+    def is_of(self, directory: PinnedDirectory | None) -> bool:
+        """Whether these are the files of ``directory``, and not of one that is gone."""
+        return directory is not None and directory.identity == self.directory
 
     def copy_to(self, root: int) -> None:
         """Everything that is held, as of the last look, into an empty directory, durably."""

@@ -15,7 +15,7 @@ import time
 import typing as ty
 
 from rbd_worker import errors, request_context
-from rbd_worker.migration import destination_steps, engine, source_steps, timers
+from rbd_worker.migration import destination_steps, engine, rivals, source_steps, timers
 from rbd_worker.migration.journal import Entry
 from rbd_worker.migration.task import Ports, Task
 from rbd_worker.model import Executor, Migration, Outcome, Phase, Role
@@ -113,10 +113,12 @@ class Coordinator:
                 what=f"migration {migration.key}",
                 reason=f"migration {others[0].migration.key} of the same guest is still open")
         self.check_room(migration)
-        if not self.ports.journal.open(migration, unique_id):
+        if not self.ports.journal.open(migration, unique_id, rivals.note(others)):
             return None
-        for task in others:  # Nova allows one at a time: the older one has ended
-            task.is_superseded = True
+        for task in others:
+            # to the same host: the new one does all that the older one would, should its guest
+            # not have begun to move; to another: where the guest goes decides between them
+            task.is_superseded |= task.migration.destination == migration.destination
             self.wake(task.key)
         task = self.adopt(migration)
         self.wake((migration.key, migration.role))
@@ -192,6 +194,7 @@ class Coordinator:
             parked = engine.run(task)
         if parked is None:
             self._forget(key)
+            self.wake_instance(task.migration.instance)  # others may wait for its end
         elif parked.seconds > 0:
             self._timers.after(parked.seconds, key, lambda: self.wake(key))
 

@@ -22,6 +22,7 @@ import pathlib
 import sqlite3
 import threading
 import time
+import types
 import typing as ty
 
 from rbd_worker import errors, news
@@ -192,8 +193,12 @@ class Journal(JournalReader):
         super().close()
         os.close(self._owner)
 
-    def open(self, migration: Migration, unique_id: str = "") -> bool:
-        """Begin an entry. False where it is known already, or its message was heard before."""
+    def open(self, migration: Migration, unique_id: str = "",
+             notes: ty.Mapping[str, dict[str, ty.Any]] = types.MappingProxyType({})) -> bool:
+        """Begin an entry. False where it is known already, or its message was heard before.
+
+        :param notes: name to data of the notes that it begins with, in the same write.
+        """
         now = self._clock()
         row = (migration.key, migration.role, migration.instance, migration.source,
                migration.destination, migration.executor, migration.request_id, migration.number,
@@ -206,6 +211,9 @@ class Journal(JournalReader):
                 "INSERT INTO entry (key, role, instance, source, destination, executor,"
                 " request_id, number, opened, phase) VALUES (?,?,?,?,?,?,?,?,?,?)"
                 " ON CONFLICT DO NOTHING", row)
+            if done.rowcount == 1:
+                _add(db, migration, now, [(name, StepState.NOTE, data)
+                                          for name, data in notes.items()])
         if done.rowcount == 1:
             self._told.begun(migration, now)
         return done.rowcount == 1
@@ -221,10 +229,7 @@ class Journal(JournalReader):
         """Append records in one durable write, and set the entry's phase where given."""
         now = self._clock()
         with self._transaction() as db:
-            db.executemany(
-                "INSERT INTO record (key, role, at, step, state, data) VALUES (?,?,?,?,?,?)",
-                [(migration.key, migration.role, now, step, state, json.dumps(data))
-                 for step, state, data in records])
+            _add(db, migration, now, records)
             if phase is not None:
                 db.execute("UPDATE entry SET phase=? WHERE key=? AND role=?",
                            (phase, migration.key, migration.role))
@@ -349,6 +354,14 @@ class Journal(JournalReader):
                     self._db.execute("ROLLBACK")
                 raise
         self._told.wrote(time.monotonic() - began)
+
+
+def _add(db: sqlite3.Connection, migration: Migration, now: float,
+         records: ty.Iterable[tuple[str, StepState, dict[str, ty.Any]]]) -> None:
+    db.executemany(
+        "INSERT INTO record (key, role, at, step, state, data) VALUES (?,?,?,?,?,?)",
+        [(migration.key, migration.role, now, step, state, json.dumps(data))
+         for step, state, data in records])
 
 
 def _check(directory: str | os.PathLike[str], host: str) -> None:

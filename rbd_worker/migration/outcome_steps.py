@@ -6,7 +6,8 @@ only say when it is worth asking.
 """
 
 from rbd_worker import errors
-from rbd_worker.migration import pins, results
+from rbd_worker.migration import pins, results, rivals
+from rbd_worker.migration.journal import Entry
 from rbd_worker.migration.settle import Place, Settlement, settle
 from rbd_worker.migration.task import Task
 from rbd_worker.model import GuestState, Outcome, Phase, Role
@@ -20,6 +21,8 @@ def ensure_settled_at_source(task: Task) -> results.Result:
     pause = ports.settings.settle_interval
     if here is not GuestState.ABSENT:
         pins.keep(task)
+    elif (won := rivals.winner(task)) is not None:
+        return _left_with(won, pause)
     if here is GuestState.OUTGOING:
         task.note("guest_began_to_move")
         _check_for_open_end(task)
@@ -33,23 +36,42 @@ def ensure_settled_at_source(task: Task) -> results.Result:
         return results.Wait(pause, "nova-compute has not begun to move the guest")
     if may_begin and not _given_up(task, there):
         return results.Wait(pause, "nova-compute has not begun to move the guest")
+    return _as_source(task, here, there, min(pause, 5))
+
+
+def _as_source(task: Task, here: GuestState, there: payloads.Testimony,
+               pause: float) -> results.Result:
+    ports, migration = task.ports, task.migration
     found = settle(here, _state(there))
     if found.place is Place.BETWEEN:
         task.note("guest_began_to_move")
-        return results.Wait(min(pause, 5), found.sentence)
+        return results.Wait(pause, found.sentence)
     if found.place is Place.NOWHERE_KNOWN:
         raise errors.OutcomeUnknown(instance=migration.instance, reason=found.sentence)
     if here is GuestState.SHUTOFF and _nova_may_take_it_as_moved(task):
         return results.Wait(min(pause, 2), "the guest has ended, maybe on its way; nova-compute "
                                            "is given time to say what becomes of it")
     if found.place is Place.DESTINATION and _leaves_again(task, there):
-        return results.Wait(min(pause, 5), f"the guest has ended on {migration.destination}, "
-                                           "maybe on its way with a later migration")
+        return results.Wait(pause, f"the guest has ended on {migration.destination}, "
+                                   "maybe on its way with a later migration")
     if found.place is Place.DESTINATION:
+        first = rivals.first_of_both(task)
+        if first is not None:
+            return results.Wait(pause, f"migration {first.migration.key} was there first and "
+                                       "goes to the same host")
         task.note("settled", at=ports.clock(), place=found.place.value)
         return results.Done({"place": found.place.value, "sentence": found.sentence})
     return results.TurnBack(
         Outcome.CANCELLED if task.abort_requested else Outcome.FAILED, _why(task, found))
+
+
+def _left_with(won: Entry, pause: float) -> results.Result:
+    """Another order's plan has the guest; the files are held until it has handed them over."""
+    sentence = f"the guest has left with migration {won.migration.key}, to " \
+               f"{won.migration.destination}"
+    if won.is_open:
+        return results.Wait(pause, sentence)
+    return results.TurnBack(Outcome.FAILED, sentence)
 
 
 def ensure_settled_at_destination(task: Task) -> results.Result:

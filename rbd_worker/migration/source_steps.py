@@ -12,7 +12,7 @@ import typing as ty
 from rbd_worker import errors, retries
 from rbd_worker.host import probe
 from rbd_worker.host.hypervisor import MoveOrder
-from rbd_worker.migration import pins, proof, quarrel, records, results
+from rbd_worker.migration import pins, proof, quarrel, records, results, rivals
 from rbd_worker.migration.task import Task
 from rbd_worker.model import GuestState, Outcome
 from rpcapi import payloads
@@ -31,7 +31,7 @@ def ensure_files_pinned(task: Task) -> results.Result:
     files = pins.pinned(task)
     if files is None:
         return results.Done({"files": 0})
-    return results.Done({"files": len(files.entries)})
+    return results.Done({"files": len(files.entries), "directory": list(files.directory)})
 
 
 def _has_moved(task: Task) -> bool:
@@ -51,7 +51,7 @@ def ensure_files_released(task: Task) -> None:
     away, or nova-compute took one that died for one that had moved.
     """
     instance, files = task.migration.instance, task.files
-    if files is not None:
+    if files is not None and not rivals.has_carried(task):
         with task.ports.directories.pin(instance) or _nothing() as directory:
             if not files.is_of(directory):
                 pins.keep(task)  # what the guest wrote until its end is in them as well
@@ -65,7 +65,18 @@ def ensure_files_released(task: Task) -> None:
 
 
 def ensure_destination_prepared(task: Task) -> results.Result:
-    """The destination has a copy of every file; with executor libvirt also the directory."""
+    """The destination has a copy of every file; with executor libvirt also the directory.
+
+    An order that comes while the guest moves on an earlier one is not Nova's, or late: its
+    destination is left alone until it is seen where the guest goes.  Then all is handed over.
+    """
+    if rivals.is_second(task):
+        here = task.ports.hypervisor.state(task.migration.instance)
+        if here is GuestState.OUTGOING:
+            return results.Wait(task.ports.settings.settle_interval,
+                                "the guest moves already, and another order was there first")
+        if here is GuestState.ABSENT:
+            return results.Done({"skipped": "the guest has left already"})
     retrying = retries.each_second(task.ports.settings.live_migration_retry_count,
                                    task.ports.shutdown)
     with probe.lay(task.ports.directories, task.migration.instance) as laid:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Executor nova: Nova moves the guest, the worker keeps its history and its hosts clean."""
 
+import concurrent.futures
+import dataclasses
 import time
 
 import pytest
@@ -103,6 +105,38 @@ def test_without_a_worker_at_the_destination_nova_goes_on(fleet: Fleet):
     fleet.restart(fleet.two)
     entries = fleet.closed(order, seconds=90)
     assert {e.outcome for e in entries.values()} == {Outcome.COMPLETED}
+
+
+def test_forged_orders_while_the_guest_moves_do_not_end_the_real_one(fleet: Fleet):
+    """nova-compute fails after the move: the source's directory is left to the plan."""
+    nova = _nova(fleet)
+    guest = fleet.lab.define_guest(fleet.one, busy=True)
+    guest.wait_for_console(fleet.one)
+    said = guest.console(fleet.one)
+    order, again, elsewhere = (fleet.order(guest, fleet.one, fleet.two) for _ in range(3))
+    elsewhere = dataclasses.replace(elsewhere, destination="node9")
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        moving = pool.submit(nova.live_migrate, guest, order, bandwidth=4, post_error=True)
+        fleet.until(lambda: guest.state(fleet.two) == "paused", "the guest's arriving")
+        for forged in (again, elsewhere):
+            fleet.conductor.live_migrate(forged)
+            fleet.until(lambda forged=forged: fleet.entry(fleet.one, forged) is not None,
+                        "the forged order's being heard")
+        assert guest.running_on() == ["node1"]
+        fleet.one.virsh("migrate-setspeed", guest.uuid, "1000")
+        fleet.one.virsh("suspend", guest.uuid)  # as Nova completes a move; it runs again there
+        moving.result()
+    entries = fleet.closed(order, seconds=90)
+    assert {e.outcome for e in entries.values()} == {Outcome.COMPLETED}
+    assert guest.running_on() == ["node2"]
+    assert (guest.directory(fleet.two) / "console.log.0").read_text().startswith(said)
+    assert not guest.directory(fleet.one).exists() and len(fleet.trash(fleet.one)) == 1
+    for forged in (again, elsewhere):
+        fleet.until(lambda forged=forged: not fleet.entry(fleet.one, forged).is_open,
+                    "the end of a forged order", 90)
+        entry = fleet.entry(fleet.one, forged)
+        assert entry.outcome is Outcome.FAILED and order.uuid in entry.reason
+    assert fleet.staging(fleet.two) == []
 
 
 def test_the_worker_with_executor_libvirt_refuses_to_start_beside_nova_compute(fleet: Fleet):

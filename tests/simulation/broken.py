@@ -19,13 +19,14 @@ from rbd_worker.migration import (
     outcome_steps,
     pins,
     plans,
+    rivals,
     settle,
     task,
 )
 from rbd_worker.model import Evidence, Executor, Fact, GuestState, Verdict
 from rbd_worker.triggers import hearing
 from tests.simulation import power
-from tests.simulation.schedule import Kill, Leftover, Schedule
+from tests.simulation.schedule import Cloud, Forgery, Kill, Leftover, Move, Schedule
 from tests.simulation.systematic import story
 
 Patch = ty.Callable[[], contextlib.AbstractContextManager[ty.Any]]
@@ -158,5 +159,9 @@ BROKEN = (
         (power.Unflushed, "flushed", lambda *_: None),), tuple(
         story(executor, "there", Kill(1, "written", number, 90.0, is_power=True))
         for executor in Executor for number in range(5, 25))),
+    Broken("which order was there first is forgotten", "carried", (
+        (rivals, "note", lambda _others: {}),), (
+        Schedule(0, Cloud(Executor.NOVA, 3, 1), (
+            Move(1, 0, 2), Forgery(1.2, 0, 0, "live_migration")), (0, 1)),)),
     Broken("a message's body is kept", "secret", ((hearing.Hearing, "heard", _keep_the_body),)),
 )

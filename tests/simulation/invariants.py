@@ -8,6 +8,8 @@ told.  ``explained``: every open entry has a sentence.  ``guest``: the guest was
 never touched beyond the moves that were ordered.  ``rest``: nothing waits for
 ever, and no error was unforeseen.  ``secret``: nothing on a disk has a
 token.  ``message``: no order that came to a worker's queue is forgotten.
+``carried``: where nothing but forged messages disturbs a move, the guest has its
+whole console history with it, and no entry stays open.
 """
 
 import os
@@ -59,6 +61,7 @@ def breaches(world: World, hanging: ty.Iterable[str]) -> ty.Iterator[Breach]:
     yield from _bytes(world, disk, unresolved)
     yield from _secrets(disk)
     yield from _messages(world)
+    yield from _carried(world, opened)
 
 
 def _guests(world: World) -> ty.Iterator[Breach]:
@@ -141,6 +144,36 @@ def _bytes(world: World, disk: dict[str, bytes], unresolved: set[str]) -> ty.Ite
             continue  # what was on its way stays where it was
         if world.cloud.executor is Executor.LIBVIRT or _was_carried_each_time(world, guest):
             yield from _missing_files(world, guest, holder, texts)
+
+
+def _carried(world: World, opened: dict[str, list[Entry]]) -> ty.Iterator[Breach]:
+    """What forgers say keeps no real move from being brought to its end."""
+    moves = world.schedule.of(schedule.Move)
+    for number, guest in enumerate(world.guests):
+        mine = [move for move in moves if move.guest == number]
+        holder = _runs_on(world, guest)
+        if not _only_forgers_disturb(world) or len(mine) != 1 or holder is None:
+            continue
+        if mine[0].end != "succeed" or mine[0].dead_after or mine[0].pace < 1:
+            continue
+        logs = "".join(text for name, text in _texts_of(holder.directory(guest)).items()
+                       if name.startswith("console.log"))
+        for instance, marker in world.lines:
+            if instance == guest and marker not in logs:
+                yield Breach("carried", f"the console of {guest[:4]} on {holder.name} lacks: "
+                                        f"{marker}")
+        for entry in (e for each in opened.values() for e in each):
+            if entry.migration.instance == guest:
+                yield Breach("carried", f"{entry.migration.key} of {guest[:4]} stays open: "
+                                        f"{entry.reason}")
+
+
+def _only_forgers_disturb(world: World) -> bool:
+    cloud = world.cloud
+    return (cloud.executor is Executor.NOVA and cloud.nova_makes_directory
+            and not cloud.is_shared and cloud.workers >= _MANY and cloud.history_files > 1
+            and all(isinstance(each, (schedule.Move, schedule.Forgery, schedule.Audit))
+                    for each in world.schedule.happenings))
 
 
 def _gives_way(world: World, marker: str) -> bool:

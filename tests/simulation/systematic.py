@@ -21,6 +21,7 @@ from tests.simulation.schedule import (
     CastMishap,
     Cloud,
     Failing,
+    Forgery,
     Happening,
     Kill,
     KillAfterRecord,
@@ -98,6 +99,26 @@ def kills_after(executor: Executor, role: Role, step: str,
     for name in ("there", "fails", "aborted", "left to the worker", "left open"):
         for outage in OUTAGES:
             yield story(executor, name, KillAfterRecord(executor, role, step, state, outage))
+
+
+def forged_orders(root: pathlib.Path) -> ty.Iterator[Schedule]:
+    """Somebody orders a guest away that Nova is moving, at each moment: to the same host, to
+    another, twice, with a worker killed meanwhile."""
+    for hosts in (2, 3):
+        move = Move(1, 0, hosts - 1)
+        cloud = Cloud(Executor.NOVA, hosts, 1)
+        for tenths in range(5, 160, 3):
+            forged = Forgery(tenths / 10, 0, 0, "live_migration")
+            yield _of(cloud, move, forged)
+            yield _of(cloud, move, forged, Forgery(2.3, 0, 0, "live_migration"))
+        forged = Forgery(2.1, 0, 0, "live_migration")
+        for host, count in enumerate(play.play(_of(cloud, move, forged), root).counts):
+            for number in range(1, count["write"] + 1):
+                yield _of(cloud, move, forged, Kill(host, "written", number, OUTAGES[0]))
+
+
+def _of(cloud: Cloud, *happenings: Happening) -> Schedule:
+    return Schedule(0, cloud, happenings, tuple(range(len(happenings))))
 
 
 @dataclasses.dataclass

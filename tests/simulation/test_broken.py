@@ -20,7 +20,8 @@ def test_a_broken_worker_is_caught(root: pathlib.Path, broken: Broken) -> None:
 
 def test_each_invariant_catches_something() -> None:
     assert {broken.breaks for broken in BROKEN} == {
-        "removal", "bytes", "directory", "rest", "explained", "guest", "message", "secret"}
+        "removal", "bytes", "directory", "rest", "explained", "guest", "message", "secret",
+        "carried"}
 
 
 def test_a_failing_schedule_is_made_small_and_still_fails(root: pathlib.Path) -> None:

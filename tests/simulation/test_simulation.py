@@ -62,6 +62,12 @@ def test_no_single_call_that_fails_breaks_a_promise(
     assert tally.played > 200
 
 
+def test_no_forged_order_keeps_a_real_move_from_its_end(root: pathlib.Path) -> None:
+    tally = systematic.Tally().play(systematic.forged_orders(root), root)
+    assert tally.failing == [], tally.told
+    assert tally.played > 200
+
+
 @pytest.mark.parametrize("executor", Executor)
 def test_without_trouble_a_guest_goes_there_and_back(root: pathlib.Path,
                                                      executor: Executor) -> None:
