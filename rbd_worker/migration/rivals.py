@@ -112,4 +112,4 @@ def _beside(notes: dict[str, dict[str, ty.Any]]) -> list[str]:
 
 
 def _directory(notes: dict[str, dict[str, ty.Any]]) -> ty.Any:
-    return notes.get("ensure_files_pinned", {}).get("directory")
+    return notes.get("ensure_files_pinned", {}).get("identity")

@@ -31,7 +31,7 @@ def ensure_files_pinned(task: Task) -> results.Result:
     files = pins.pinned(task)
     if files is None:
         return results.Done({"files": 0})
-    return results.Done({"files": len(files.entries), "directory": list(files.directory)})
+    return results.Done({"files": len(files.entries), "identity": list(files.directory)})
 
 
 def _has_moved(task: Task) -> bool:
