@@ -15,7 +15,9 @@ def test_an_aborted_migration_leaves_nothing_at_the_destination(scene: Scene):
     server = on_its_way(scene)
     scene.cloud.abort(server)
     migration = scene.cloud.ended_migration(server, before=0)
-    assert migration.status in ("cancelled", "error")  # Nova 34 stumbles over its own abort
+    # Nova 34 stumbles over its own abort; and it calls it failed where it looks half a second
+    # later, at a job that is gone (find_job_type of its libvirt driver)
+    assert migration.status in ("cancelled", "error", "failed")
     outcomes = scene.outcomes(server, migration)
     assert set(outcomes.values()) <= {Outcome.CANCELLED, Outcome.FAILED}, outcomes
     assert scene.cloud.guest(server).running_on() == ["node1"]
