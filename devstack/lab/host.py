@@ -75,8 +75,8 @@ class Host:
             ) -> subprocess.CompletedProcess[str]:
         """Run a command inside the host and wait for it; output is text.
 
-        :raises errors.CommandFailed: it ended with an error and ``check`` holds.
         :param timeout: in seconds, see :func:`processes.patience`.
+        :raises errors.CommandFailed: it ended with an error and ``check`` holds.
         :raises errors.TookTooLong: it was killed after that time.
         """
         timeout = processes.patience(timeout)

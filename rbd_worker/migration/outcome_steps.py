@@ -7,7 +7,6 @@ only say when it is worth asking.
 
 from rbd_worker import errors
 from rbd_worker.migration import pins, results, rivals
-from rbd_worker.migration.journal import Entry
 from rbd_worker.migration.settle import Place, Settlement, settle
 from rbd_worker.migration.task import Task
 from rbd_worker.model import GuestState, Outcome, Phase, Role
@@ -65,11 +64,11 @@ def _as_source(task: Task, here: GuestState, there: payloads.Testimony,
         Outcome.CANCELLED if task.abort_requested else Outcome.FAILED, _why(task, found))
 
 
-def _left_with(won: Entry, pause: float) -> results.Result:
+def _left_with(won: Task, pause: float) -> results.Result:
     """Another order's plan has the guest; the files are held until it has handed them over."""
     sentence = f"the guest has left with migration {won.migration.key}, to " \
                f"{won.migration.destination}"
-    if won.is_open:
+    if not won.is_closed:
         return results.Wait(pause, sentence)
     return results.TurnBack(Outcome.FAILED, sentence)
 

@@ -12,6 +12,7 @@ from the journal, so that a restart changes nothing.  Executor nova only; with
 executor libvirt a second order is refused.
 """
 
+import itertools
 import typing as ty
 
 from rbd_worker.migration.journal import Entry
@@ -31,72 +32,54 @@ def note(others: ty.Iterable[Task]) -> dict[str, dict[str, ty.Any]]:
     """
     first = [task.migration.key for task in others
              if task.migration.role is Role.SOURCE and task.is_nova
-             and task.phase is not Phase.ROLLBACK and "settled" not in task.notes]
+             and task.phase is not Phase.ROLLBACK and not _is_settled(task)]
     return {_BESIDE: {"migrations": first[:_MAX_BESIDE]}} if first else {}
 
 
 def is_second(task: Task) -> bool:
     """Whether an order that was there first is still open."""
-    return any(rival.entry.is_open for rival in _first(task))
+    return any(entry.is_open for entry in _first(task))
 
 
-def winner(task: Task) -> Entry | None:
+def winner(task: Task) -> Task | None:
     """The order with which the guest has left: both hosts have said so."""
-    found = next((rival for rival in _rivals(task) if rival.is_settled), None)
-    return None if found is None else found.entry
+    return next((rival for rival in _rivals(task) if _is_settled(rival)), None)
 
 
-def first_of_both(task: Task) -> Entry | None:
+def first_of_both(task: Task) -> Task | None:
     """An open order that was there first, to the same host, and may yet be settled there.
 
     It will be: what both hosts say of the one is true of the other.
     """
-    return next((rival.entry for rival in _rivals(task)
-                 if rival.is_first and rival.entry.is_open
-                 and rival.entry.phase is not Phase.ROLLBACK
-                 and rival.entry.migration.destination == task.migration.destination), None)
+    return next((rival for rival in _rivals(task)
+                 if rival.migration.key in _beside(task) and not rival.is_closed
+                 and rival.phase is not Phase.ROLLBACK
+                 and rival.migration.destination == task.migration.destination), None)
 
 
 def has_carried(task: Task) -> bool:
     """Whether a rival has handed over the files that this task holds, by digest."""
-    return any(rival.is_settled and rival.entry.outcome is Outcome.COMPLETED
+    return any(_is_settled(rival) and rival.outcome is Outcome.COMPLETED
                and "skipped" not in rival.notes.get("ensure_files_handed_over", {"skipped": 1})
                for rival in _rivals(task))
 
 
-class _Known:
-    """What the journal has of another order."""
-
-    def __init__(self, task: Task, entry: Entry) -> None:
-        self.entry = entry
-        self.notes: dict[str, dict[str, ty.Any]] = {}
-        for record in task.ports.journal.records(entry.migration):
-            self.notes.setdefault(record.step, {}).update(record.data)
-        self.is_first = entry.migration.key in _beside(task.notes)
-        self.is_settled = "settled" in self.notes
-
-    @property
-    def beside(self) -> list[str]:
-        return _beside(self.notes)
-
-    @property
-    def directory(self) -> ty.Any:
-        return _directory(self.notes)
-
-
-def _rivals(task: Task) -> ty.Iterator[_Known]:
-    mine = _directory(task.notes)
-    newest = (_Known(task, e) for e in _others(task))
-    for rival in (*_first(task), *(n for n in newest if task.migration.key in n.beside)):
-        if mine in (None, rival.directory):  # who holds no files has none to lose
+def _rivals(task: Task) -> ty.Iterator[Task]:
+    """As the journal has them."""
+    mine = _directory(task)
+    newer = (rival for rival in _read(task, _others(task)) if task.migration.key in _beside(rival))
+    for rival in itertools.chain(_read(task, _first(task)), newer):
+        if mine in (None, _directory(rival)):  # who holds no files has none to lose
             yield rival
 
 
-def _first(task: Task) -> ty.Iterator[_Known]:
-    for key in _beside(task.notes):
-        entry = task.ports.journal.entry(key, Role.SOURCE)
-        if entry is not None:
-            yield _Known(task, entry)
+def _read(task: Task, entries: ty.Iterable[Entry]) -> ty.Iterator[Task]:
+    return (Task(entry, task.ports) for entry in entries)
+
+
+def _first(task: Task) -> ty.Iterator[Entry]:
+    entries = (task.ports.journal.entry(key, Role.SOURCE) for key in _beside(task))
+    return (entry for entry in entries if entry is not None)
 
 
 def _others(task: Task) -> list[Entry]:
@@ -107,9 +90,13 @@ def _others(task: Task) -> list[Entry]:
             if e.migration.role is Role.SOURCE and e.migration.key != migration.key]
 
 
-def _beside(notes: dict[str, dict[str, ty.Any]]) -> list[str]:
-    return list(notes.get(_BESIDE, {}).get("migrations", ()))
+def _beside(task: Task) -> list[str]:
+    return list(task.notes.get(_BESIDE, {}).get("migrations", ()))
 
 
-def _directory(notes: dict[str, dict[str, ty.Any]]) -> ty.Any:
-    return notes.get("ensure_files_pinned", {}).get("identity")
+def _directory(task: Task) -> ty.Any:
+    return task.notes.get("ensure_files_pinned", {}).get("identity")
+
+
+def _is_settled(task: Task) -> bool:
+    return "settled" in task.notes

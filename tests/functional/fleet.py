@@ -9,9 +9,9 @@ import typing as ty
 
 from devstack import lab as labs
 from devstack.conductor import Conductor, LiveMigration
-from devstack.lab import processes
 from rbd_worker.migration import journal
 from rbd_worker.model import Outcome, Role
+from tests import waiting
 
 SECONDS = 40.0
 #: Where a worker answers Prometheus, by default.
@@ -133,12 +133,7 @@ class Fleet:
     def until(self, condition: ty.Callable[[], bool], what: str, seconds: float = SECONDS,
               shown: object = "") -> None:
         """Wait for ``condition``; the end of the logs explains a failure."""
-        try:
-            processes.wait_until(condition, seconds, what)
-        except labs.TookTooLong as e:
-            logs = "\n".join(f"--- {name}\n{worker.log_text[-4000:]}"
-                             for name, worker in self.workers.items())
-            raise AssertionError(f"{e}: {shown}\n{logs}") from e
+        waiting.until(condition, what, seconds, self.workers, lambda: shown)
 
 
 def answer(host: labs.Host, path: str) -> tuple[int, str]:

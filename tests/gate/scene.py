@@ -11,10 +11,10 @@ import typing as ty
 
 from devstack import gate
 from devstack import lab as labs
-from devstack.lab import processes
 from devstack.lab import worker as lab_workers
 from rbd_worker.migration import journal
 from rbd_worker.model import Outcome
+from tests import waiting
 
 SECONDS = 60.0
 #: Nova removes the source's directory within a second; nobody has to wait a minute here.
@@ -129,12 +129,7 @@ class Scene:
     def until(self, condition: ty.Callable[[], bool], what: str, seconds: float = SECONDS,
               shown: ty.Callable[[], object] = str) -> None:
         """Wait for ``condition``; the end of the workers' logs explains a failure."""
-        try:
-            processes.wait_until(condition, seconds, what)
-        except labs.TookTooLong as e:
-            logs = "\n".join(f"--- worker on {name}\n{worker.log_text[-4000:]}"
-                             for name, worker in self.workers.items())
-            raise AssertionError(f"{e}: {shown()}\n{logs}") from e
+        waiting.until(condition, what, seconds, self.workers, shown)
 
     # -- between two scenarios ---------------------------------------------------
 
