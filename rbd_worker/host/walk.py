@@ -5,11 +5,11 @@ Once pinned, a file stays readable whatever happens to its name: nova-compute
 may rename the directory and delete it while the peer still pulls from here.
 ``refresh`` looks again: what grew is digested anew, a log that was rotated is
 followed to its new name, what is new is added, and what vanished stays as it
-was, because vanishing is what a migration's end does to a source.
+was, because vanishing is what a migration's end does to a source.  ``extend``
+only adds what is new: a peer may be pulling what was told of the rest.
 """
 
 import contextlib
-import dataclasses
 import os
 import threading
 import time
@@ -20,7 +20,8 @@ import zlib
 import msgspec
 
 from rbd_worker import errors
-from rbd_worker.host import digest, listing, sparse, syscalls
+from rbd_worker.host import digest, held_file, listing, sparse, syscalls
+from rbd_worker.host.held_file import HeldFile
 from rbd_worker.host.instances import Limits, PinnedDirectory
 from rbd_worker.host.owners import Owners
 from rpcapi import fields
@@ -37,14 +38,6 @@ _SAMPLE = 4096
 #: between two: longer than a tick of the clock that stamps changes.
 _ATTEMPTS = 3
 _PAUSE = 0.01
-
-
-@dataclasses.dataclass(frozen=True)
-class _Pinned:
-    """One entry and, for a file, its descriptor and what was true when it was digested."""
-
-    entry: FileEntry
-    found: listing.Found
 
 
 def pin_files(directory: PinnedDirectory, limits: Limits) -> "PinnedFiles":
@@ -67,7 +60,7 @@ class PinnedFiles:
         self._refreshing = threading.Lock()
         self._lock = threading.Lock()  # of what follows; never held while reading
         self._closed = False
-        self._pinned: dict[str, _Pinned] = {}
+        self._pinned: dict[str, HeldFile] = {}
         self._sizes: dict[str, int] = {}  # of content told earlier, by digest
         self._root = EMPTY_ROOT
         try:
@@ -101,6 +94,16 @@ class PinnedFiles:
                 if is_last:
                     raise
                 time.sleep(_PAUSE)
+
+    def extend(self) -> None:
+        """Hold what is new in the directory, too; the rest stays as it was told.
+
+        :raises errors.UnsafeDirectory, errors.DirectoryTooLarge, errors.DirectoryChanged:
+            as ``pin_files``, or another file has a told one's name; what was pinned stays as
+            it was.
+        """
+        with self._looked() as (found, _, unwanted):
+            self._add(found, unwanted)
 
     def entries_inline(self, known: ty.Mapping[str, str]) -> tuple[FileEntry, ...]:
         """All entries; those that the peer cannot know carry their content.
@@ -198,6 +201,13 @@ class PinnedFiles:
     # -- inside --------------------------------------------------------------
 
     def _refresh(self, is_last: bool) -> None:
+        with self._looked() as (found, root, unwanted):
+            self._take(found, root, unwanted, is_last)
+
+    @contextlib.contextmanager
+    def _looked(self) -> ty.Iterator[
+            tuple[list[listing.Found], os.stat_result, contextlib.ExitStack]]:
+        """What is there now; ``unwanted`` closes it where nobody keeps it."""
         with self._refreshing, contextlib.ExitStack() as unwanted:
             with self._lock:
                 self._check_open()
@@ -205,27 +215,26 @@ class PinnedFiles:
             with syscalls.held(root):
                 found = listing.scan(root, self._label, self._limits)
                 unwanted.callback(listing.close, found)
-                self._take(found, os.fstat(root), unwanted, is_last)
+                yield found, os.fstat(root), unwanted
 
     def _take(self, found: list[listing.Found], root: os.stat_result,
               unwanted: contextlib.ExitStack, is_last: bool) -> None:
         """Digest what is new or changed and put it in the place of what was pinned."""
         owners = Owners()
         before = {p.found.identity: p for p in self._pinned.values()}
-        fresh = {each.path: _described(each, before.get(each.identity), owners)
+        fresh = {each.path: held_file.described(each, before.get(each.identity), owners)
                  for each in found}
         self._keep_vanished(fresh, is_last, owners)
         with self._lock:
             self._check_open()
             kept = {p.found.fd for p in fresh.values()}
-            old, self._pinned = self._pinned, dict(sorted(
-                fresh.items(), key=lambda item: item[0].split("/")))
+            old, self._pinned = self._pinned, _sorted(fresh)
             if root.st_nlink or self._root is EMPTY_ROOT:  # a deleted one has lost its times
                 self._root = owners.describe(".", root, "")
             unwanted.pop_all()
             listing.close(p.found for p in old.values() if p.found.fd not in kept)
 
-    def _keep_vanished(self, fresh: dict[str, _Pinned], is_last: bool, owners: Owners) -> None:
+    def _keep_vanished(self, fresh: dict[str, HeldFile], is_last: bool, owners: Owners) -> None:
         """Keep what no name leads to any more, unless something else took its name.
 
         It may have grown between the last look and its removal.
@@ -236,13 +245,30 @@ class PinnedFiles:
         for path, pinned in self._pinned.items():
             is_unseen = pinned.found.identity not in seen
             if path in fresh:
-                if is_unseen and not is_last and _has_name(pinned.found):
+                if is_unseen and not is_last and held_file.has_name(pinned.found):
                     raise errors.DirectoryChanged(path=f"{self._label}/{path}",
                                                   reason="it was renamed meanwhile")
-            elif is_unseen and _parents_stand(path, fresh):
-                fresh[path] = _looked_at_again(pinned, owners)
-                for above in _above(path):
+            elif is_unseen and held_file.parents_stand(path, fresh):
+                fresh[path] = held_file.looked_at_again(pinned, owners)
+                for above in held_file.above(path):
                     fresh.setdefault(above, self._pinned[above])
+
+    def _add(self, found: list[listing.Found], unwanted: contextlib.ExitStack) -> None:
+        """Keep what has a new path; the others' descriptors are closed with ``unwanted``."""
+        owners = Owners()
+        new: dict[str, HeldFile] = {}
+        for each in found:
+            known = self._pinned.get(each.path)
+            if known is None:
+                new[each.path] = held_file.described(each, None, owners)
+            elif known.found.identity != each.identity:
+                raise errors.DirectoryChanged(path=f"{self._label}/{each.path}",
+                                              reason="it is another file than the one told of")
+        with self._lock:
+            self._check_open()
+            self._pinned = _sorted(self._pinned | new)
+        unwanted.pop_all()
+        listing.close(each for each in found if each.path not in new)
 
     def _known_part(self, entry: FileEntry, known: str) -> int:
         """How many bytes from the beginning the peer has; 0 where that is not certain."""
@@ -274,44 +300,9 @@ class PinnedFiles:
             raise errors.BadInput(what=self._label, reason="its files are not pinned any more")
 
 
-def _described(found: listing.Found, before: _Pinned | None, owners: Owners) -> _Pinned:
-    """The entry of what was found; digested only where it may have changed."""
-    if found.fd < 0:
-        return _Pinned(owners.describe(found.path, found.status, ""), found)
-    if before is not None and _is_unchanged(before.found.status, found.status):
-        return _Pinned(owners.describe(found.path, found.status, before.entry.digest), found)
-    with syscalls.translated(found.path):
-        content = digest.of(found.fd, found.status.st_size)
-    return _Pinned(owners.describe(found.path, found.status, content), found)
-
-
-def _looked_at_again(pinned: _Pinned, owners: Owners) -> _Pinned:
-    if pinned.found.fd < 0:
-        return pinned
-    status = os.fstat(pinned.found.fd)
-    return _described(dataclasses.replace(pinned.found, status=status), pinned, owners)
-
-
-def _is_unchanged(before: os.stat_result, now: os.stat_result) -> bool:
-    """By size and times: what is only appended to always shows in the size."""
-    return ((before.st_size, before.st_mtime_ns, before.st_ctime_ns)
-            == (now.st_size, now.st_mtime_ns, now.st_ctime_ns))
-
-
-def _has_name(found: listing.Found) -> bool:
-    return found.fd >= 0 and os.fstat(found.fd).st_nlink > 0
-
-
-def _parents_stand(path: str, fresh: ty.Mapping[str, _Pinned]) -> bool:
-    """False where a file took the place of a directory above ``path``."""
-    return all(fresh[above].entry.kind == "directory"
-               for above in _above(path) if above in fresh)
-
-
-def _above(path: str) -> list[str]:
-    """The directories that hold ``path``, outermost first."""
-    parts = path.split("/")
-    return ["/".join(parts[:count]) for count in range(1, len(parts))]
+def _sorted(held: dict[str, HeldFile]) -> dict[str, HeldFile]:
+    """Parents first."""
+    return dict(sorted(held.items(), key=lambda item: item[0].split("/")))
 
 
 def _zipped(data: bytes) -> bytes:

@@ -295,6 +295,8 @@ class Coordinator:
         with self._lock:
             key = (entry.migration.key, entry.migration.role)
             task = self._tasks.setdefault(key, Task(entry, self.ports))
+            task.others = lambda: [t for t in self.tasks_of(entry.migration.instance)
+                                   if t is not task]
             if entry.migration.role is Role.DESTINATION:
                 at = self._given_up.pop(entry.migration.instance, None)
                 if at is not None and self.ports.clock() - at < _HINT_SECONDS:

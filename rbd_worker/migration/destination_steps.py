@@ -11,7 +11,7 @@ import typing as ty
 
 from rbd_worker import errors
 from rbd_worker.host import console, instances, probe, staging
-from rbd_worker.migration import outcome_steps, proof, results
+from rbd_worker.migration import outcome_steps, pins, proof, results
 from rbd_worker.migration.task import Task
 from rbd_worker.model import GuestState, Role, Verdict
 from rpcapi import payloads
@@ -127,6 +127,9 @@ def ensure_files_placed(task: Task) -> results.Result:
         if directory is None:  # a guest without a directory: older Novas never made one
             directory = held.enter_context(_promoted(task, area))
         found = _placed(task, area, directory)
+        pins.ensure_held_by_next(task, directory)
+        if not directory.is_current():
+            raise errors.DirectoryChanged(path=directory.label, reason="it was replaced meanwhile")
     ports.directories.sync()  # whoever made the directory may not have
     # noted before the staging area goes: without it nobody could tell that
     # joined console logs are there already
@@ -176,8 +179,6 @@ def _placed(task: Task, area: staging.Staging, directory: instances.PinnedDirect
     history = console.place_history(
         directory, area, keep=settings.console_history_files,
         max_bytes=settings.console_history_bytes, joined=_joined_before(task))
-    if not directory.is_current():
-        raise errors.DirectoryChanged(path=directory.label, reason="it was replaced meanwhile")
     return {"placed": found.placed | history.placed, "own": list(found.own),
             "joined": history.joined}
 

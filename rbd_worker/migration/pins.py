@@ -11,7 +11,9 @@ import typing as ty
 
 from rbd_worker import errors
 from rbd_worker.host import walk
+from rbd_worker.host.instances import PinnedDirectory
 from rbd_worker.migration.task import Task
+from rbd_worker.model import Phase, Role
 
 LOG = logging.getLogger(__name__)
 
@@ -38,6 +40,31 @@ def keep(task: Task) -> None:
             pinned(task)
     except errors.Error as e:
         LOG.info("%s its files cannot be looked at now: %s", task.migration, e.sentence)
+
+
+def ensure_held_by_next(task: Task, directory: PinnedDirectory) -> None:
+    """What was just placed into ``directory`` is held by whoever takes the guest away next.
+
+    An order away from here may be open by then, and wait long for its own destination.
+    nova-compute does not wait with it, and removes what that migration had not seen yet.
+
+    :raises errors.DirectoryChanged: one does not hold the directory's files as they are yet.
+    :raises errors.OutcomeUnknown: one may have told its destination already what it takes along.
+    """
+    for other in task.others():
+        if other.migration.role is not Role.SOURCE or other.phase is Phase.ROLLBACK:
+            continue
+        files = other.files
+        if files is None and other.phase is not Phase.POST:
+            raise errors.DirectoryChanged(
+                path=directory.label, reason=f"migration {other.migration.key}, which takes the "
+                                             "guest away, does not hold its files yet")
+        if files is not None and files.is_of(directory):
+            files.extend()
+            if other.phase is Phase.POST:
+                raise errors.OutcomeUnknown(
+                    instance=directory.instance,
+                    reason=f"migration {other.migration.key} has taken it away meanwhile")
 
 
 def listed(files: walk.PinnedFiles | None, known: ty.Mapping[str, str]) -> dict[str, ty.Any]:

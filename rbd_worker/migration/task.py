@@ -79,6 +79,8 @@ class Task:
         self.rollback_requested = False
         self.rollback_outcome = Outcome.FAILED
         self.is_superseded = False
+        #: The open tasks of the same instance besides this one.
+        self.others: ty.Callable[[], list[Task]] = list
 
     @property
     def key(self) -> tuple[str, Role]:

@@ -26,7 +26,15 @@ from rbd_worker.migration import (
 from rbd_worker.model import Evidence, Executor, Fact, GuestState, Verdict
 from rbd_worker.triggers import hearing
 from tests.simulation import power
-from tests.simulation.schedule import Cloud, Forgery, Kill, Leftover, Move, Schedule
+from tests.simulation.schedule import (
+    CallMishap,
+    Cloud,
+    Forgery,
+    Kill,
+    Leftover,
+    Move,
+    Schedule,
+)
 from tests.simulation.systematic import story
 
 Patch = ty.Callable[[], contextlib.AbstractContextManager[ty.Any]]
@@ -132,6 +140,10 @@ BROKEN = (
         (task.Task, "note", _forget_what_was_placed),), tuple(
             story(Executor.LIBVIRT, "there, back and there", Kill(1, "write", number, 0.01),
                   history_files=1) for number in range(20, 50))),
+    Broken("what comes late is not held by the next migration", "bytes", (
+        (pins, "ensure_held_by_next", lambda *_: None),), (
+        story(Executor.NOVA, "there", CallMishap(6, "lost"), Move(9.3, 0, 1),
+              CallMishap(9, "lost")),)),
     Broken("a failed migration is not undone", "directory", ((plans, "plan", _without_undo),)),
     Broken("an unresolved migration is not looked at again", "rest", (
         (engine, "_unresolved", _never_look_again),)),

@@ -117,6 +117,22 @@ def forged_orders(root: pathlib.Path) -> ty.Iterator[Schedule]:
                 yield _of(cloud, move, forged, Kill(host, "written", number, OUTAGES[0]))
 
 
+def late_files(root: pathlib.Path) -> ty.Iterator[Schedule]:
+    """A guest's files come to it when it is ordered on already, back or to another host: at each
+    moment, with each message lost that its new destination waits for, with a worker killed."""
+    hand_over = CallMishap(6, "lost")  # it comes again six seconds later
+    for hosts in (2, 3):
+        cloud = Cloud(Executor.NOVA, hosts, 1, files=("disk.info", "keys/secret"))
+        for hundredths in (930, 945):
+            for number in range(8, 12):
+                yield _of(cloud, Move(1, 0, 1), hand_over, Move(hundredths / 100, 0, 1),
+                          CallMishap(number, "lost"))
+        troubles = (hand_over, Move(9.3, 0, 1), CallMishap(9, "lost"))
+        count = play.play(_of(cloud, Move(1, 0, 1), *troubles), root).counts[1]
+        for number in range(1, count["write"] + 1):
+            yield _of(cloud, Move(1, 0, 1), *troubles, Kill(1, "written", number, OUTAGES[0]))
+
+
 def _of(cloud: Cloud, *happenings: Happening) -> Schedule:
     return Schedule(0, cloud, happenings, tuple(range(len(happenings))))
 

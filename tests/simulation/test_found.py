@@ -110,6 +110,9 @@ FOUND: dict[str, tuple[int, Cloud, tuple[Happening, ...]]] = {
             Move(1.2577756204736334, 0, 1), Move(4.740047515404752, 0, 1, end="fail", pace=0.01),
             Move(12.687413354007695, 0, 1, end="left open, runs there", pace=30),
             Failing(0, "journal", 9, 40))),
+    "files that came late were not held by the next move, whose destination did not answer": (
+        0, dataclasses.replace(_NOVA, files=("disk.info", "keys/secret")), (
+            Move(1, 0, 1), CallMishap(6, "lost"), Move(9.3, 0, 1), CallMishap(9, "lost"))),
     "a forged hand-over before the source's own left the source unresolved": (
         0, _LIBVIRT, (Move(16.4, 0, 1), Forgery(18.7, 1, 0, "finish call"))),
 }

@@ -68,6 +68,12 @@ def test_no_forged_order_keeps_a_real_move_from_its_end(root: pathlib.Path) -> N
     assert tally.played > 200
 
 
+def test_files_that_come_late_go_along_with_the_next_move(root: pathlib.Path) -> None:
+    tally = systematic.Tally().play(systematic.late_files(root), root)
+    assert tally.failing == [], tally.told
+    assert tally.played > 50
+
+
 @pytest.mark.parametrize("executor", Executor)
 def test_without_trouble_a_guest_goes_there_and_back(root: pathlib.Path,
                                                      executor: Executor) -> None:

@@ -163,6 +163,57 @@ def test_a_log_is_not_lost_while_it_is_rotated_all_the_time(host: Host) -> None:
             assert plainly(b"kept") in digests(files).values()
 
 
+def test_what_came_later_is_held_and_the_rest_stays_as_it_was_told(host: Host) -> None:
+    directory = host.make(console_log=b"told", disk_info=b"{}")
+    (directory / "keys").mkdir()
+    with host.pinned() as files:
+        told = {entry.path: entry for entry in files.entries}
+        with (directory / "console.log").open("ab") as log:
+            log.write(b", and more")
+        (directory / "new").write_bytes(b"new")
+        (directory / "keys" / "secret").write_bytes(b"secret")
+        files.extend()
+        shutil.rmtree(directory)
+        held = {entry.path: entry for entry in files.entries}
+        assert list(held) == ["console.log", "disk.info", "keys", "keys/secret", "new"]
+        assert {path: held[path] for path in told} == told
+        assert pulled(files, told["console.log"]) == b"told"
+        assert [pulled(files, held[path]) for path in ("keys/secret", "new")] == [
+            b"secret", b"new"]
+        files.refresh()
+        assert digests(files)["console.log"] == plainly(b"told, and more")
+        assert digests(files)["new"] == plainly(b"new")
+
+
+def test_another_file_under_a_told_name_cannot_be_held_beside_it(host: Host) -> None:
+    directory = host.make(x=b"told")
+    with host.pinned() as files:
+        (directory / "new").write_bytes(b"another")
+        os.rename(directory / "new", directory / "x")
+        with pytest.raises(errors.DirectoryChanged, match="another file than the one told of"):
+            files.extend()
+        assert digests(files) == {"x": plainly(b"told")}
+        files.refresh()
+        files.extend()
+        assert digests(files) == {"x": plainly(b"another")}
+
+
+def test_no_descriptor_is_left_by_a_look_for_what_came_later(host: Host) -> None:
+    directory = host.make(disk_info=b"{}")
+    before = open_descriptors()
+    with host.pinned() as files:
+        held = open_descriptors()
+        (directory / "new").write_bytes(b"new")
+        files.extend()
+        files.extend()
+        assert open_descriptors() == held + 1
+        (directory / "link").symlink_to("/etc/passwd")
+        with pytest.raises(errors.UnsafeDirectory):
+            files.extend()
+        assert open_descriptors() == held + 1
+    assert open_descriptors() == before
+
+
 def test_a_file_that_vanished_stays_and_one_that_was_replaced_does_not(host: Host) -> None:
     directory = host.make(gone=b"gone", replaced=b"before")
     with host.pinned() as files:

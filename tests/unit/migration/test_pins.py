@@ -2,6 +2,7 @@
 """The source's files stay readable, to their last byte, although nova-compute removes them."""
 
 import shutil
+import uuid
 import zlib
 
 import pytest
@@ -10,6 +11,7 @@ from devstack import conductor
 from rbd_worker import errors
 from rbd_worker.migration import pins
 from rbd_worker.migration.task import Task
+from rbd_worker.model import Executor, Migration, Phase, Role
 from tests.unit.conftest import MakeWorld
 from tests.world import Host, World
 
@@ -89,6 +91,71 @@ def test_a_directory_that_is_gone_and_was_never_held_is_none(world: World, task:
     shutil.rmtree(_here(world).directory(task.migration.instance))
     assert pins.pinned(task) is None
     assert pins.listed(None, {})["root"].path == "."
+
+
+@pytest.fixture
+def earlier(world: World, task: Task) -> Task:
+    """The migration that had brought the guest, and still has files of it to place."""
+    here, there = world.hosts
+    arrived = Migration(str(uuid.uuid4()), task.migration.instance, Role.DESTINATION, there.name,
+                        here.name, Executor.NOVA)
+    assert here.alive.ports.journal.open(arrived)
+    return here.alive.coordinator.adopt(arrived)
+
+
+def _place(world: World, task: Task, earlier: Task) -> None:
+    directory = _here(world).directory(task.migration.instance)
+    (directory / "late").write_bytes(b"late")
+    pinned = earlier.ports.directories.pin(task.migration.instance)
+    assert pinned is not None
+    with pinned:
+        pins.ensure_held_by_next(earlier, pinned)
+
+
+def _held(task: Task) -> set[str]:
+    return set() if task.files is None else {entry.path for entry in task.files.entries}
+
+
+def test_what_is_placed_late_goes_along_with_the_next_migration(world: World, task: Task,
+                                                                earlier: Task) -> None:
+    _place(world, task, earlier)
+    shutil.rmtree(_here(world).directory(task.migration.instance))
+    pins.keep(task)
+    assert "late" in _held(task)
+
+
+def test_nothing_counts_as_placed_before_the_next_migration_holds_it(world: World, task: Task,
+                                                                     earlier: Task) -> None:
+    task.release()
+    with pytest.raises(errors.DirectoryChanged, match="does not hold its files yet"):
+        _place(world, task, earlier)
+    pins.keep(task)
+    _place(world, task, earlier)
+    assert "late" in _held(task)
+
+
+def test_nothing_counts_as_placed_that_the_next_migration_may_not_have_told(
+        world: World, task: Task, earlier: Task) -> None:
+    task.record(phase=Phase.POST)
+    with pytest.raises(errors.OutcomeUnknown, match=task.migration.key):
+        _place(world, task, earlier)
+
+
+def test_files_of_an_earlier_stay_of_the_guest_keep_nothing_from_being_placed(
+        world: World, task: Task, earlier: Task) -> None:
+    guest, here = task.migration.instance, _here(world)
+    task.record(phase=Phase.POST)
+    shutil.rmtree(here.directory(guest))
+    here.directory(guest).mkdir()
+    _place(world, task, earlier)
+    assert "late" not in _held(task)
+
+
+def test_a_migration_that_turns_back_takes_nothing_away(world: World, task: Task,
+                                                        earlier: Task) -> None:
+    task.record(phase=Phase.ROLLBACK)
+    task.release()
+    _place(world, task, earlier)
 
 
 def test_something_unsafe_is_told_to_who_asks_for_it(world: World, task: Task) -> None:
