@@ -160,6 +160,21 @@ class LeftoverInTheWay(Permanent):
     remedy = "Look at it on {host}; if it is a leftover, move it away by hand and migrate again"
 
 
+class OtherMigrationOpen(Transient):
+    """The guest's last migration has yet to come to its end at the destination."""
+
+    msg = "migration {migration} of {instance} is not over on {host} yet: {reason}"
+
+
+class NotUndone(Permanent):
+    """A failed migration's remains stay at the destination, in the way of the next one."""
+
+    msg = ("what the failed migration {migration} of {instance} left on {host} cannot be undone: "
+           "{reason}")
+    remedy = ("Mend what that names and migrate again; it is then undone first. "
+              "rbd-workerctl migration show {migration} on {host} tells more")
+
+
 class NoSpace(Permanent):
     msg = "no space left for {path}"
     remedy = "Free space on that file system; staged files of this attempt were removed"

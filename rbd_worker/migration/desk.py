@@ -21,6 +21,10 @@ LOG = logging.getLogger(__name__)
 #: live_migration_retry_count (30) times, and each time adds to the journal.
 MAX_PREPARES = 300
 
+#: Seconds for which Ceph takes a client for alive that died: until then a destination's QEMU
+#: that ended keeps what was made for it from being removed.
+WATCH_SECONDS = 30
+
 _STAGED, _PLACED = "ensure_files_staged", "ensure_files_placed"
 
 
@@ -193,16 +197,40 @@ class Desk:
     def _check_free(self, migration: Migration) -> None:
         for other in self._coordinator.tasks_of(migration.instance):
             other.is_superseded = True
-            self._coordinator.wake(other.key)
-            raise errors.DirectoryChanged(
-                path=migration.instance,
-                reason=f"migration {other.migration.key} of the same guest is still open here")
+            if migration.executor is Executor.LIBVIRT and _is_unresolved_rollback(other):
+                self._undo_for(migration, other)
+            if not other.is_closed:
+                self._coordinator.wake(other.key)
+                kind = errors.NotUndone if self._is_stuck(other) else errors.OtherMigrationOpen
+                raise kind(migration=other.migration.key, instance=migration.instance,
+                           host=migration.host,
+                           reason=other.reason or other.waits_for or "it goes on")
         if migration.executor is Executor.LIBVIRT:
             state = self._ports.hypervisor.state(migration.instance)
             if state is not GuestState.ABSENT:
                 raise errors.BadInput(
                     what=f"migration {migration.key}",
                     reason=f"libvirt on {migration.destination} has that guest: {state}")
+
+    def _undo_for(self, migration: Migration, failed: Task) -> None:
+        """Remove what a failed migration left here, on behalf of the next one.
+
+        By itself it cannot: the next one is open where the guest is, and waits for this host.
+        """
+        failed.undone_for = migration
+        try:
+            self._coordinator.run(failed)
+        finally:
+            failed.undone_for = None
+
+    def _is_stuck(self, task: Task) -> bool:
+        """Whether what it left here cannot be undone, and not for a moment only."""
+        if not _is_unresolved_rollback(task) or task.is_nova or (
+                isinstance(task.error, errors.Transient)):
+            return False
+        turned = [r.at for r in self._ports.journal.records(task.migration)
+                  if r.step == "turned_back"]
+        return self._ports.clock() - turned[-1] > WATCH_SECONDS
 
     def _find(self, key: str, role: Role, instance: str) -> Task:
         for task in self._coordinator.tasks_of(instance):
@@ -221,3 +249,7 @@ class Desk:
                                   reason=f"it is over here: {task.outcome} {task.reason}")
         raise errors.OutcomeUnknown(instance=task.migration.instance,
                                     reason="the destination is not ready yet")
+
+
+def _is_unresolved_rollback(task: Task) -> bool:
+    return task.phase is Phase.ROLLBACK and task.outcome is Outcome.UNRESOLVED

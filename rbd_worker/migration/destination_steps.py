@@ -97,8 +97,8 @@ def ensure_made_directory_trashed(task: Task) -> None:
     if directory is None:
         return
     with directory:
-        proof.trash_when_proven(task, directory, holder=migration.source,
-                                asking_for=migration.key)
+        asking = task.undone_for or migration
+        proof.trash_when_proven(task, directory, holder=asking.source, asking_for=asking.key)
 
 
 def ensure_files_placed(task: Task) -> results.Result:

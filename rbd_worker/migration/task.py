@@ -68,6 +68,8 @@ class Task:
         self.attempts = 0
         #: What Nova's record adds to the reason, and when it was read.
         self.remark: tuple[float, str] | None = None
+        #: The later migration whose source waits until this one's remains are removed.
+        self.undone_for: Migration | None = None
         #: How often the source had this host prepared.
         self.prepared = 0
         #: Why the last look at it ended without a result.

@@ -189,3 +189,56 @@ def test_what_was_made_there_stays_too_while_a_rollback_is_in_doubt(world: World
     world.timeline.pass_time(600)
     assert there.entry(order.uuid).outcome is Outcome.FAILED
     assert not there.has_directory(guest)
+
+
+def _failed_and_left_over(world: World, seconds: float) -> str:
+    """A guest whose move failed, and whose directory there stays as an image is watched there."""
+    here, there = world.hosts
+    guest = world.boot(here)
+    there.ceph.extra[f"vms/{guest}_disk"] = frozenset({"10.0.0.2"})
+    world.migrate(guest, here, there, how="fail", seconds=seconds)
+    return guest
+
+
+def test_the_next_order_fails_soon_and_says_what_the_last_one_left_and_why(world: World) -> None:
+    here, there = world.hosts
+    guest = _failed_and_left_over(world, 600)
+    (stuck,) = there.entries()
+    order = world.migrate(guest, here, there, seconds=10)
+    entry = here.entry(order.uuid)
+    assert entry.outcome is Outcome.FAILED
+    for part in (f"failed migration {stuck.migration.key}", "on node02 cannot be undone",
+                 "is watched from this host", "migrate again"):
+        assert part in entry.reason
+    assert here.libvirt.states == {guest: GuestState.RUNNING}
+
+
+def test_the_next_order_has_that_undone_first_where_it_can_be_by_now(world: World) -> None:
+    here, there = world.hosts
+    guest = _failed_and_left_over(world, 3600)
+    there.ceph.extra.clear()
+    order = world.migrate(guest, here, there, seconds=10)
+    assert there.entry(order.uuid).outcome is Outcome.COMPLETED
+    assert {entry.outcome for entry in there.entries()} == {Outcome.FAILED, Outcome.COMPLETED}
+
+
+def test_it_is_undone_also_where_the_guest_comes_from_another_host_by_now(
+        make_world: MakeWorld) -> None:
+    world = make_world("libvirt", hosts=3)
+    here, there, third = world.hosts
+    guest = world.boot(here)
+    there.ceph.extra[f"vms/{guest}_disk"] = frozenset({"10.0.0.2"})
+    world.migrate(guest, here, there, how="fail")
+    there.ceph.extra.clear()
+    world.migrate(guest, here, third)
+    order = world.migrate(guest, third, there)
+    assert there.entry(order.uuid).outcome is Outcome.COMPLETED
+
+
+def test_the_next_order_waits_for_ceph_to_forget_a_destination_that_has_just_ended(
+        world: World) -> None:
+    here, there = world.hosts
+    guest = _failed_and_left_over(world, 5)
+    world.timeline.after(15, there.ceph.extra.clear)
+    order = world.migrate(guest, here, there)
+    assert there.entry(order.uuid).outcome is Outcome.COMPLETED
