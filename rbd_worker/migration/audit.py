@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The audit: directories that an earlier migration, evacuation or resize left behind.
 
-Every directory whose guest this host's libvirt does not know, and that has
-not changed for ``audit_min_age``, is a suspect.  One question to all workers
-tells which host has which guest; a guest that nobody has (shelved, being
-built, lost) keeps its directory.  The holder's host is then asked for its
-testimony, and the witnesses of :mod:`rbd_worker.host.evidence` decide, twice
-with ``audit_pause`` between: what leaves was proven both times, was the same
-directory both times, and its guest ran elsewhere both times.  A guest that is
-shut off is never acted upon: a cold migration looks like that.
+Every directory whose guest this host's libvirt does not know, and that has not
+changed for ``audit_min_age``, is a suspect.  One question to all workers (for
+``QUESTION`` suspects at a time) tells which host has which guest; a guest that
+nobody has (shelved, being built, lost) keeps its directory.  The holder's host
+is then asked for its testimony, and the witnesses of
+:mod:`rbd_worker.host.evidence` decide, twice with ``audit_pause`` between:
+what leaves was proven both times, was the same directory both times, and its
+guest ran elsewhere both times.  A guest that is shut off is never acted upon:
+a cold migration looks like that.
 
 Where credentials for nova-api are configured, Nova's record is looked at as
 well: it may keep a directory, and it explains (:mod:`~.records`).
@@ -46,6 +47,8 @@ _MOST_HOLDERS = 4
 #: enough for a second holder that is as fast as the first ones.  Later ones change
 #: nothing that matters, since the witnesses decide, whoever is asked.
 QUIET_SECONDS = 0.3
+#: Instances in one question for holders: some 400 KB, and as many as a worker takes in one.
+QUESTION = 10_000
 #: Instances in one question for testimony; each costs its host some milliseconds.
 BATCH = 50
 #: A guest in another state is on its way: its record may lag behind.
@@ -150,7 +153,7 @@ class Audit:
         """Ask all for holders, then each holder for testimony; and where each guest is."""
         findings: dict[str, payloads.Finding] = {}
         found = dict.fromkeys(suspects, records.NOWHERE)
-        holders = self._ask_all(suspects) if suspects else {}
+        holders = self._ask_all(suspects)
         by_holder = collections.defaultdict(list)
         for instance in suspects:
             hosts = sorted(holders.get(instance, ()))
@@ -188,11 +191,18 @@ class Audit:
         return findings
 
     def _ask_all(self, suspects: list[str]) -> dict[str, set[str]]:
+        """Which hosts have which guest, by as many questions as it takes."""
+        holders: dict[str, set[str]] = {}
+        for begin in range(0, len(suspects), QUESTION):
+            holders |= self._ask(suspects[begin:begin + QUESTION])
+        return holders
+
+    def _ask(self, suspects: list[str]) -> dict[str, set[str]]:
         with self._answers_lock:
             self._token = secrets.token_hex(16)
             self._holders = {instance: set() for instance in suspects}
             request = payloads.WhoHoldsRequest(asker=self._settings.host, token=self._token,
-                                               instances=tuple(suspects[:10_000]))
+                                               instances=tuple(suspects))
         self._ports.peers.who_holds(request)
         self._await_answers()
         with self._answers_lock:

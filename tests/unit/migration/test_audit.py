@@ -2,6 +2,7 @@
 """The audit: leftovers of earlier times leave by proof, given twice; everything else stays."""
 
 import typing as ty
+import uuid
 
 import pytest
 
@@ -192,6 +193,21 @@ def test_all_directories_are_asked_about_in_one_question(world: World) -> None:
     calls = [c.method for c in world.bus.calls[before:] if c.caller == "node01"]
     assert calls.count("who_holds") == len(world.hosts), "one message, to all"
     assert calls.count("testify") == 3, "121 instances, 50 in a call"
+
+
+def test_no_directory_is_left_out_however_many_there_are(make_world: MakeWorld) -> None:
+    world = make_world("nova", audit_min_age=3600)
+    here, there = world.hosts
+    left = [str(uuid.UUID(int=number << 100 | 4 << 76 | 8 << 60)) for number in range(25_000)]
+    for guest in left:
+        here.directory(guest).mkdir()
+    found = [left[number] for number in (0, 9_999, 10_000, 19_999, 20_000, 24_999)]
+    for guest in found:
+        world.boot(there, guest)
+    world.timeline.pass_time(4000)
+    findings = _audit(world, act=False)
+    assert findings.keys() == set(left)
+    assert sorted(i for i, f in findings.items() if f.verdict == "leftover") == found
 
 
 def test_a_forged_answer_makes_nobody_a_holder(world: World) -> None:
