@@ -71,8 +71,14 @@ class BadConfiguration(Permanent):
 class NotConfirmed(Permanent):
     """An operator was asked and did not say yes."""
 
-    msg = "nothing was done: {question}"
-    remedy = "Answer with y, or give --yes"
+    msg = "nothing was done: the answer to {question!r} was not y"
+
+
+class NobodyToAsk(Permanent):
+    """A question on a standard input that is no terminal."""
+
+    msg = "nothing was done: {question!r} has to be answered, and standard input is no terminal"
+    remedy = "Look at what it is about, then give --yes"
 
 
 class NotWritten(Permanent):

@@ -18,7 +18,7 @@ import typing as ty
 from oslo_config import cfg
 from oslo_log import log as oslo_log
 
-from rbd_worker import conf, errors, request_context, systemd
+from rbd_worker import conf, errors, request_context, streams, systemd
 from rbd_worker.host import separation
 from rbd_worker.version import VERSION
 
@@ -101,6 +101,7 @@ def _without_the_line(e: Exception) -> str:
 
 
 def main(arguments: ty.Sequence[str] | None = None) -> int:
+    streams.ensure_open()
     try:
         settings = load(sys.argv[1:] if arguments is None else arguments)
     except errors.Error as e:  # before there is a log

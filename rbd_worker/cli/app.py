@@ -14,7 +14,7 @@ import typing as ty
 from cliff import app, commandmanager
 from oslo_config import cfg
 
-from rbd_worker import conf, service
+from rbd_worker import conf, service, streams
 from rbd_worker.migration import history as histories
 from rbd_worker.migration import journal
 from rbd_worker.version import VERSION
@@ -58,6 +58,10 @@ class Control(app.App):
         super().configure_logging()
         logging.getLogger("oslo").setLevel(logging.WARNING)
 
+    def interact(self) -> None:
+        """No command was given; cliff would ask for some, and forget the options."""
+        self.parser.error("a command is missing; --help lists them")
+
     @property
     def settings(self) -> conf.Settings:
         """:raises errors.BadConfiguration: as the worker's start does."""
@@ -96,7 +100,12 @@ class Control(app.App):
 
 
 def main(arguments: list[str] | None = None) -> int:
-    return int(Control().run(sys.argv[1:] if arguments is None else arguments))
+    streams.ensure_open()
+    try:
+        status = int(Control().run(sys.argv[1:] if arguments is None else arguments))
+    except SystemExit as e:  # argparse's, of --version and of a wrong command line
+        status = e.code if isinstance(e.code, int) else 0
+    return streams.finish("rbd-workerctl", status)
 
 
 if __name__ == "__main__":

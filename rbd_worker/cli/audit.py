@@ -16,6 +16,12 @@ class AuditRun(base.Lister):
     filled where [rbd_worker] os_cloud or os_auth_section is set.
     """
 
+    examples = (
+        "audit",
+        "audit --host node2 -f json",
+        "audit --act",
+    )
+
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
         base.add_host(parser)

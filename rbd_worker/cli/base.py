@@ -8,7 +8,7 @@ import typing as ty
 
 from cliff import columns, command, lister, show
 
-from rbd_worker import errors
+from rbd_worker import errors, streams
 from rbd_worker.cli import app as apps
 
 LOG = logging.getLogger(__name__)
@@ -17,8 +17,19 @@ LOG = logging.getLogger(__name__)
 class _Ours(command.Command):
     """Gives a command its typed application, and an operator the remedy with the error."""
 
+    #: What an operator may type after the program's name; shown below the command's options.
+    examples: ty.ClassVar[tuple[str, ...]]
     #: Of a command that was done and has something to say by it.
     exit_status = 0
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """As cliff's, with the examples, and with the description's own lines."""
+        self._parser: argparse.ArgumentParser = super().get_parser(prog_name)
+        program = prog_name.split(maxsplit=1)[0]
+        self._parser.epilog = "\n".join(
+            ("examples:", *(f"  {program} {words}" for words in self.examples)))
+        self._parser.formatter_class = argparse.RawDescriptionHelpFormatter
+        return self._parser
 
     @property
     def control(self) -> "apps.Control":
@@ -32,23 +43,34 @@ class _Ours(command.Command):
         """Whether this host itself is meant, whose files can be read without its worker."""
         return parsed.host in (None, self.control.settings.host)
 
-    def confirm(self, parsed: argparse.Namespace, question: str) -> None:
-        """Ask, unless ``--yes`` was given.
+    def wrong(self, reason: str) -> ty.NoReturn:
+        """End as argparse does of a wrong command line: its usage, the reason, exit status 2."""
+        self._parser.error(reason)
 
-        :raises errors.NotConfirmed: the answer is not yes, or nobody can be asked.
+    def confirm(self, parsed: argparse.Namespace, question: str) -> None:
+        """Ask, unless ``--yes`` was given; on standard error, as the output may go to a file.
+
+        :raises errors.NotConfirmed: the answer is not yes.
+        :raises errors.NobodyToAsk: standard input is no terminal.
         """
         if parsed.yes:
             return
         if not self.app.stdin.isatty():
-            raise errors.NotConfirmed(question=question)
-        print(f"{question} [y/N] ", end="", flush=True, file=self.app.stdout)
+            raise errors.NobodyToAsk(question=question)
+        print(f"{question} [y/N] ", end="", flush=True, file=self.app.stderr)
         if self.app.stdin.readline().strip().lower() not in ("y", "yes"):
             raise errors.NotConfirmed(question=question)
 
     def run(self, parsed: argparse.Namespace) -> int:
         """As cliff's, which would tell of an error without its remedy."""
         try:
-            return int(super().run(parsed) or 0) or self.exit_status
+            status = int(super().run(parsed) or 0) or self.exit_status
+            self.app.stdout.flush()
+            return status
+        except OSError as e:
+            if e.filename is not None:
+                raise
+            return streams.unprinted("rbd-workerctl", e)  # all other files' errors are ours
         except errors.Error as e:
             LOG.debug("%s", e, exc_info=True)  # shown with --debug
             print(f"rbd-workerctl: {e.sentence}", file=self.app.stderr)
@@ -82,12 +104,6 @@ def add_host(parser: argparse.ArgumentParser) -> None:
 def add_yes(parser: argparse.ArgumentParser) -> None:
     """``--yes``, for a command that asks by ``confirm``."""
     parser.add_argument("--yes", action="store_true", help="do not ask")
-
-
-def add_examples(parser: argparse.ArgumentParser, examples: str) -> None:
-    """Examples below a command's options, line for line."""
-    parser.epilog = examples
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
 
 
 def positive(text: str) -> int:

@@ -24,16 +24,17 @@ class Explain(base.Lister):
     that one ended as it did; - reads lines from standard input.
 
     The exit status is 0 where something is known, and 3 where nothing is.
-
-      rbd-workerctl explain "Cannot get interface MTU on 'qbr0b6f4a8e-5c'"
-      rbd-workerctl explain destination-disk-exists
-      rbd-workerctl explain 0b6f4a8e-5c1c-4a2f-9a5f-3e1d7c2b9a10
-      tail -n 500 /var/log/nova/nova-compute.log | rbd-workerctl explain -
     """
+
+    examples = (
+        "explain \"Cannot get interface MTU on 'qbr0b6f4a8e-5c'\"",
+        "explain destination-disk-exists",
+        "explain 0b6f4a8e-5c1c-4a2f-9a5f-3e1d7c2b9a10 -f json",
+        "explain - </var/log/nova/nova-compute.log",
+    )
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
-        parser.formatter_class = argparse.RawDescriptionHelpFormatter
         parser.add_argument("text", nargs="*", metavar="TEXT",
                             help="a message or a part of it, a name of the catalogue, the UUID of "
                                  "a migration, or - for standard input")

@@ -16,6 +16,8 @@ _RESTART = ("{name} (process {pid}) was started before any hook was there and do
 class HookInstall(base.Command):
     """Install libvirt's hook, or bring it up to date; a foreign file is never overwritten."""
 
+    examples = ("hook install",)
+
     def take_action(self, _parsed: argparse.Namespace) -> None:
         files, daemon = _files(self.control.settings), hook_files.daemon()
         is_seen = daemon is not None and files.is_seen_by(daemon)
@@ -30,6 +32,8 @@ class HookInstall(base.Command):
 class HookRemove(base.Command):
     """Remove libvirt's hook; a foreign file is left alone."""
 
+    examples = ("hook remove",)
+
     def take_action(self, _parsed: argparse.Namespace) -> None:
         files = _files(self.control.settings)
         path = files.installed().path
@@ -39,6 +43,11 @@ class HookRemove(base.Command):
 
 class HookStatus(base.ShowOne):
     """Show whether libvirt's hook is installed and seen, and whether the worker answers it."""
+
+    examples = (
+        "hook status",
+        "hook status -f json",
+    )
 
     def take_action(self, _parsed: argparse.Namespace) -> tuple[ty.Any, ty.Any]:
         settings = self.control.settings

@@ -13,6 +13,12 @@ from rpcapi import history as contract
 class MigrationList(base.Lister):
     """List the newest migrations of a host, or those that are open."""
 
+    examples = (
+        "migration list --open",
+        "migration list --limit 10 -f json",
+        "migration list --host node2",
+    )
+
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
         parser.add_argument("--open", action="store_true",
@@ -33,6 +39,12 @@ class MigrationList(base.Lister):
 
 class MigrationShow(base.Lister):
     """Show one migration's records in order, with the milliseconds of each step."""
+
+    examples = (
+        "migration show 0b6f4a8e-5c1c-4a2f-9a5f-3e1d7c2b9a10",
+        "migration show 0b6f4a8e-5c1c-4a2f-9a5f-3e1d7c2b9a10 --draw",
+        "migration show 0b6f4a8e-5c1c-4a2f-9a5f-3e1d7c2b9a10 --host node2 -f json",
+    )
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)

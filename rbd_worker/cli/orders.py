@@ -31,11 +31,18 @@ class _Order(base.Command):
 class MigrationAbort(_Order):
     """Give a move up; the guest stays where it is (executor libvirt, on the source)."""
 
+    examples = (
+        "migration abort 0b6f4a8e-5c1c-4a2f-9a5f-3e1d7c2b9a10",
+        "migration abort 0b6f4a8e-5c1c-4a2f-9a5f-3e1d7c2b9a10 --host node2",
+    )
+
     send = staticmethod(contract.abort)
 
 
 class MigrationForceComplete(_Order):
     """Make a move end now, by post-copy or a pause (executor libvirt, on the source)."""
+
+    examples = ("migration force-complete 0b6f4a8e-5c1c-4a2f-9a5f-3e1d7c2b9a10",)
 
     send = staticmethod(contract.force_complete)
 
@@ -46,6 +53,12 @@ class MigrationResolve(base.Command):
     For a migration that cannot settle by itself, as when the guest was deleted
     on its way. Look at both hosts first; ask each host that has it open.
     """
+
+    examples = (
+        "migration resolve 0b6f4a8e-5c1c-4a2f-9a5f-3e1d7c2b9a10 --as completed",
+        'migration resolve 0b6f4a8e-5c1c-4a2f-9a5f-3e1d7c2b9a10 --as failed --yes \\\n'
+        '      --host node2 --note "the guest was deleted on its way"',
+    )
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
@@ -74,6 +87,11 @@ class LiveMigrate(base.Command):
     The exit status is 0 where it has completed (or, without --wait, begun), 4
     where it has not.
     """
+
+    examples = (
+        "live-migrate a05482ec-d71a-48c7-bf99-94d829b20aef node2",
+        "live-migrate a05482ec-d71a-48c7-bf99-94d829b20aef node2 --wait",
+    )
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)

@@ -15,6 +15,8 @@ class PathAccept(base.Command):
     or a move to another disk without the directory .rbd-worker.
     """
 
+    examples = ("path accept",)
+
     def take_action(self, _parsed: argparse.Namespace) -> None:
         settings = self.control.settings
         path_id = self.control.journal().path_id()

@@ -5,7 +5,7 @@ import argparse
 import collections
 import typing as ty
 
-from rbd_worker import errors, model
+from rbd_worker import model
 from rbd_worker.cli import base, matrix_table
 from rbd_worker.host import peers
 from rbd_worker.preflight import cells
@@ -22,15 +22,17 @@ class PreflightRun(base.Lister):
     rows that could not be measured, 4 where something failed.  With --all every
     host is asked at once, and the ways themselves are tried along a ring; the
     others are shown as "not tried", which does not count for the status.
-
-      rbd-workerctl preflight node2
-      rbd-workerctl preflight node2 --source node1 --instance UUID --problems
-      rbd-workerctl preflight --all
     """
+
+    examples = (
+        "preflight node2",
+        "preflight node2 --source node1 --problems \\\n"
+        "      --instance a05482ec-d71a-48c7-bf99-94d829b20aef",
+        "preflight --all -f json",
+    )
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
-        parser.formatter_class = argparse.RawDescriptionHelpFormatter
         parser.add_argument("destination", metavar="DEST", nargs="?",
                             help="the host it is to go to")
         parser.add_argument("--all", action="store_true",
@@ -45,10 +47,9 @@ class PreflightRun(base.Lister):
         return parser
 
     def take_action(self, parsed: argparse.Namespace) -> tuple[tuple[str, ...], ty.Any]:
-        source = model.host_name(parsed.source or self.control.settings.host)
         if parsed.all == bool(parsed.destination) or (parsed.all and parsed.instance):
-            raise errors.BadInput(what="preflight", reason="it needs either DEST, or --all "
-                                  "without an instance")
+            self.wrong("it needs either DEST, or --all without --instance")
+        source = model.host_name(parsed.source or self.control.settings.host)
         if parsed.all:
             return self._matrix(source, parsed)
         request = contract.PreflightRequest(

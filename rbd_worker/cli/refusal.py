@@ -13,6 +13,11 @@ from rpcapi import history as contract
 class RefusalList(base.Lister):
     """List what was refused and why, newest first; never what it contained."""
 
+    examples = (
+        "refusal list",
+        "refusal list --host node2 -f json",
+    )
+
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
         base.add_host(parser)

@@ -20,13 +20,6 @@ if ty.TYPE_CHECKING:
 
 #: Exit status where some of the hosts were not heard: the page says which.
 INCOMPLETE = 4
-_EXAMPLES = """\
-examples:
-  rbd-workerctl report --html report.html
-  rbd-workerctl report --since 2d --host node1 --host node2 --html report.html
-  rbd-workerctl report --since 2026-11-20 --until 2026-11-21T12:00 --html - >report.html
-  rbd-workerctl report --host node1 --host node2 --audit --html report.html
-"""
 
 
 class Report(base.Command):
@@ -37,9 +30,15 @@ class Report(base.Command):
     host that was named did not answer; the page then says so, too.
     """
 
+    examples = (
+        "report --html report.html",
+        "report --since 2d --host node1 --host node2 --html report.html",
+        "report --since 2026-11-20 --until 2026-11-21T12:00 --html - >report.html",
+        "report --host node1 --host node2 --audit --html report.html",
+    )
+
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
-        base.add_examples(parser, _EXAMPLES)
         parser.add_argument("--html", metavar="FILE", required=True,
                             help="where to write it; - for standard output")
         parser.add_argument("--since", metavar="WHEN", type=times.moment, default="7d",
@@ -60,7 +59,7 @@ class Report(base.Command):
         made = time.time()
         until = made if parsed.until is None else parsed.until
         if parsed.since >= until:
-            raise errors.BadInput(what="--since", reason="it is not before --until")
+            self.wrong("--since is not before --until")
         hosts = list(dict.fromkeys(parsed.host or [self.control.settings.host]))
         parts = [gather.part(host, self._asked(host, parsed.audit), parsed.since, until,
                              parsed.limit) for host in self._each(hosts)]

@@ -12,13 +12,6 @@ from rbd_worker.host import peers
 from rbd_worker.snapshots.sets import check_name
 from rpcapi import snapshots as contract
 
-_CREATE_EXAMPLES = """\
-examples:
-  rbd-workerctl snapshot create 0b6f4a8e-5c1c-4a2f-9a5f-3e1d7c2b9a10 before-upgrade
-  rbd-workerctl snapshot create 0b6f4a8e-5c1c-4a2f-9a5f-3e1d7c2b9a10 nightly --expires 7d \\
-      --host compute7 --note "ticket 4711"
-"""
-
 
 class SnapshotCreate(base.ShowOne):
     """Take a snapshot of all RBD disks of an instance, on the host that has it.
@@ -30,9 +23,14 @@ class SnapshotCreate(base.ShowOne):
     time with --expires, or delete it before the instance.
     """
 
+    examples = (
+        "snapshot create a05482ec-d71a-48c7-bf99-94d829b20aef before-upgrade",
+        'snapshot create a05482ec-d71a-48c7-bf99-94d829b20aef nightly --expires 7d \\\n'
+        '      --host node2 --note "ticket 4711"',
+    )
+
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
-        base.add_examples(parser, _CREATE_EXAMPLES)
         add_names(parser)
         parser.add_argument("--expires", metavar="TIME", type=times.seconds, default=0,
                             help="remove it by itself after so long: 12h, 7d, 4w (default: never)")
@@ -63,6 +61,11 @@ class SnapshotList(base.Lister):
     whichever host took them.
     """
 
+    examples = (
+        "snapshot list",
+        "snapshot list a05482ec-d71a-48c7-bf99-94d829b20aef --host node2 -f json",
+    )
+
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
         parser.add_argument("instance", nargs="?", metavar="INSTANCE", help="its UUID")
@@ -86,6 +89,8 @@ class SnapshotList(base.Lister):
 class SnapshotShow(base.ShowOne):
     """Show one snapshot: who took it, when, how, and each of its disks as Ceph has it now."""
 
+    examples = ("snapshot show a05482ec-d71a-48c7-bf99-94d829b20aef nightly",)
+
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
         add_names(parser)
@@ -101,6 +106,11 @@ class SnapshotShow(base.ShowOne):
 
 class SnapshotDelete(base.Command):
     """Remove a snapshot from all disks, unless anything was cloned of it."""
+
+    examples = (
+        "snapshot delete a05482ec-d71a-48c7-bf99-94d829b20aef nightly",
+        "snapshot delete a05482ec-d71a-48c7-bf99-94d829b20aef nightly --yes --host node2",
+    )
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)

@@ -29,6 +29,8 @@ class SnapshotRollback(base.Command):
     status is 0 where all disks are as at the snapshot, 4 where it failed.
     """
 
+    examples = ("snapshot rollback a05482ec-d71a-48c7-bf99-94d829b20aef before-upgrade",)
+
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
         add_names(parser)
@@ -59,6 +61,11 @@ class SnapshotCopy(base.Command):
     its progress; so does 'snapshot show'. The exit status is 0 where it is
     whole (or, with --no-wait, begun), 4 where it failed.
     """
+
+    examples = (
+        "snapshot copy a05482ec-d71a-48c7-bf99-94d829b20aef nightly --pool backup",
+        "snapshot copy a05482ec-d71a-48c7-bf99-94d829b20aef nightly --pool backup --no-wait",
+    )
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)

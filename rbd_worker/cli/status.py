@@ -13,6 +13,11 @@ from rbd_worker.model import Outcome
 class Status(base.ShowOne):
     """Show this host's worker, or with --host another one's."""
 
+    examples = (
+        "status",
+        "status --host node2 -f json",
+    )
+
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
         base.add_host(parser)

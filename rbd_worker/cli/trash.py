@@ -18,16 +18,14 @@ from rbd_worker.cli import base, times
 from rbd_worker.host import instances, mounted, peers, trash, trash_pages
 from rpcapi import trash as contract
 
-_PURGE_EXAMPLES = """\
-examples:
-  rbd-workerctl trash purge a05482ec-d71a-48c7-bf99-94d829b20aef.20261124T101500.3fa2b1
-  rbd-workerctl trash purge --older-than 2d
-  rbd-workerctl trash purge --all --yes
-"""
-
 
 class TrashList(base.Lister):
     """List removed directories that can be restored, newest first, and what they take."""
+
+    examples = (
+        "trash list",
+        "trash list --limit 10 --host node2 -f json",
+    )
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
@@ -60,6 +58,8 @@ class TrashList(base.Lister):
 class TrashShow(base.ShowOne):
     """Show one removed directory: why it left, and every file in it."""
 
+    examples = ("trash show a05482ec-d71a-48c7-bf99-94d829b20aef.20261124T101500.3fa2b1",)
+
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
         parser.add_argument("id", help="as 'trash list' shows it")
@@ -81,6 +81,8 @@ class TrashShow(base.ShowOne):
 class TrashRestore(base.Command):
     """Put a removed directory back under instances_path; nothing is overwritten."""
 
+    examples = ("trash restore a05482ec-d71a-48c7-bf99-94d829b20aef.20261124T101500.3fa2b1",)
+
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
         parser.add_argument("id", help="as 'trash list' shows it")
@@ -99,9 +101,14 @@ class TrashPurge(base.Command):
     What nobody can prove (its record is lost) leaves by its id only.
     """
 
+    examples = (
+        "trash purge a05482ec-d71a-48c7-bf99-94d829b20aef.20261124T101500.3fa2b1",
+        "trash purge --older-than 2d",
+        "trash purge --all --yes",
+    )
+
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
-        base.add_examples(parser, _PURGE_EXAMPLES)
         which = parser.add_mutually_exclusive_group(required=True)
         which.add_argument("id", nargs="?", help="one item, as 'trash list' shows it")
         which.add_argument("--older-than", metavar="TIME", type=times.seconds,

@@ -32,6 +32,11 @@ class MigrationWatch(base.Command):
     was cancelled or is unresolved.
     """
 
+    examples = (
+        "migration watch 0b6f4a8e-5c1c-4a2f-9a5f-3e1d7c2b9a10",
+        "migration watch 0b6f4a8e-5c1c-4a2f-9a5f-3e1d7c2b9a10 --once --host node2",
+    )
+
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
         parser.add_argument("migration", help="its UUID, as 'migration list --open' shows it")

@@ -53,8 +53,8 @@ def test_a_report_without_a_journal_is_one_sentence(tmp_path: pathlib.Path) -> N
 
 
 def test_times_that_make_no_sense_are_refused(operator: Operator) -> None:
-    assert "not before --until" in operator.sentence(
-        "report", "--since", "2026-01-02", "--until", "2026-01-01", "--html", "-")
+    done = operator.run("report", "--since", "2026-01-02", "--until", "2026-01-01", "--html", "-")
+    assert done.returncode == 2 and "not before --until" in done.stderr
     done = operator.run("report", "--since", "yesterday", "--html", "-")
     assert done.returncode == 2
     assert "is no moment such as" in done.stderr and "Traceback" not in done.stderr
@@ -76,6 +76,15 @@ def test_a_migration_is_drawn_on_request_and_never_into_json(world: World, here:
     assert picture.count("█") >= 5 and "source node01" in picture
     assert "completed after" in picture and "retries: 0" in picture
     json.loads(operator.run("migration", "show", key, "--draw", "-f", "json").stdout)
+
+
+def test_a_terminal_that_has_no_such_characters_gets_others(
+        world: World, here: Host, operator: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = moved(world, here)
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    done = operator.run("migration", "show", key, "--draw")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "??" in done.stdout
 
 
 def test_the_trash_is_told_page_by_page(world: World, here: Host, operator: Operator) -> None:
