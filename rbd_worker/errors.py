@@ -407,7 +407,14 @@ class JobUnknown(Permanent):
 
 class PeerUnreachable(Transient):
     msg = "the worker on {host} does not answer: {reason}"
-    remedy = "Check that rbd-worker runs on {host} and reaches the same RabbitMQ"
+    remedy = ("Check that rbd-worker runs on {host}, is not idle because images_type is not rbd "
+              "there, and reaches the same RabbitMQ")
+
+
+class WorkerIdle(Permanent):
+    msg = "rbd-worker is idle on {host} and answers nobody: [libvirt] images_type is not rbd"
+    remedy = ("That is as it should be where no guest has its disks on Ceph RBD; otherwise set it "
+              "as nova-compute has it and restart rbd-worker")
 
 
 class PeerIsBusy(PeerUnreachable):

@@ -57,6 +57,8 @@ class Control(app.App):
     def configure_logging(self) -> None:
         super().configure_logging()
         logging.getLogger("oslo").setLevel(logging.WARNING)
+        if not self.options.debug:  # a broker that is away is told in our sentence, once
+            logging.getLogger("oslo.messaging").setLevel(logging.CRITICAL)
 
     def interact(self) -> None:
         """No command was given; cliff would ask for some, and forget the options."""

@@ -73,8 +73,16 @@ class _Ours(command.Command):
             return streams.unprinted("rbd-workerctl", e)  # all other files' errors are ours
         except errors.Error as e:
             LOG.debug("%s", e, exc_info=True)  # shown with --debug
-            print(f"rbd-workerctl: {e.sentence}", file=self.app.stderr)
+            print(f"rbd-workerctl: {self.sentence(e)}", file=self.app.stderr)
             return 1
+
+    def sentence(self, error: errors.Error) -> str:
+        """What an operator is told of it: of an idle worker, why it does not answer."""
+        if isinstance(error, errors.PeerUnreachable):
+            settings = self.control.settings
+            if settings.is_idle and error.data["host"] == settings.host:
+                return errors.WorkerIdle(host=settings.host).sentence
+        return error.sentence
 
 
 class Command(_Ours):

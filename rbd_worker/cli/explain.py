@@ -59,23 +59,35 @@ class Explain(base.Lister):
         if text == "-":
             return lookup.explain(itertools.islice(self.app.stdin, _MAX_LINES))
         if _is_uuid(text):
-            return lookup.explain(self._reasons(text, host))
+            return self._of_migration(text, host)
         entry = lookup.named(text)
         return (entry,) if entry is not None else lookup.explain(text.splitlines())
 
-    def _reasons(self, migration: str, host: str | None) -> list[str]:
+    def _of_migration(self, migration: str, host: str | None) -> tuple[Entry, ...]:
         page = self.control.history(host)(contract.HistoryRequest(migration=migration))
         if not page.entries:
             raise errors.BadInput(what=f"migration {migration}",
                                   reason=f"the journal of {page.host} does not have it")
         reasons = [entry.reason for entry in page.entries if entry.reason]
         if not reasons:
-            raise errors.BadInput(what=f"migration {migration}",
-                                  reason="there is nothing to explain: the journal of "
-                                         f"{page.host} has no reason for its outcome")
+            return tuple(_without_reason(entry, page.host) for entry in page.entries)
         for reason in reasons:
             print(reason, file=self.app.stderr)
-        return reasons
+        return lookup.explain(reasons)
+
+
+def _without_reason(entry: contract.Entry, host: str) -> Entry:
+    """What there is to say of a migration that nothing went wrong with, so far."""
+    if entry.closed:
+        return Entry(
+            name=entry.outcome, origin="rbd-worker", pattern="", example="",
+            cause=f"As {entry.role} {host} has recorded the outcome {entry.outcome}, and "
+                  "nothing that went wrong.",
+            remedy="None is needed.")
+    return Entry(
+        name="open", origin="rbd-worker", pattern="", example="",
+        cause=f"As {entry.role} {host} is in {entry.phase}, and nothing has gone wrong so far.",
+        remedy=f"Follow it with 'rbd-workerctl migration watch {entry.migration}'.")
 
 
 def _is_uuid(text: str) -> bool:

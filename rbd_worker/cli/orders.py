@@ -112,4 +112,5 @@ class LiveMigrate(base.Command):
             migration = contract.live_migrate(client, host, request).migration
         print(migration, file=self.app.stdout)
         if parsed.wait:
-            self.exit_status = watching.Watch(client, host, migration).follow(self.app.stderr)
+            self.exit_status = watching.Watch(
+                client, host, migration, was_heard=True).follow(self.app.stderr)

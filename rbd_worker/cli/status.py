@@ -33,11 +33,11 @@ class Status(base.ShowOne):
     def _asked(self, host: str) -> ty.Iterator[tuple[str, ty.Any]]:
         """What the running worker says of itself."""
         yield "host", host
-        client = self.control.client()
         try:
+            client = self.control.client()
             answer = peers.Peers(client, self.control.settings.host).describe(host)
         except errors.Error as e:
-            yield "worker", f"no answer: {e.sentence}"
+            yield "worker", f"no answer: {self.sentence(e)}"
             return
         yield "worker", f"runs, version {answer.worker_version}, RPC {answer.rpc_version}"
         yield "executor", answer.executor

@@ -52,16 +52,20 @@ class MigrationWatch(base.Command):
 class Watch:
     """Follows one migration on one host."""
 
-    def __init__(self, client: "rpc_client.Client", host: str, migration: str) -> None:
+    def __init__(self, client: "rpc_client.Client", host: str, migration: str, *,
+                 was_heard: bool = False) -> None:
+        """:param was_heard: the host has answered already, so that it is worth waiting for."""
         self._client = client
         self._host = host
         self._migration = migration
+        self._until = time.monotonic() + PATIENCE if was_heard else 0.0
 
     def follow(self, stream: ty.TextIO, *, once: bool = False) -> int:
         """Show it until it has ended or is unresolved; the exit status.
 
         :param once: show it as it is now; 0 also where it is still open.
-        :raises errors.Error: the host does not know it, or is away for too long.
+        :raises errors.Error: the host does not know it, does not answer at first, or is away
+            for too long.
         """
         with _Screen(stream) as screen:
             for roles in self._looks():
@@ -72,17 +76,16 @@ class Watch:
         return 0 if all(role.outcome == "completed" for role in ended) else NOT_COMPLETED
 
     def _looks(self) -> ty.Iterator[tuple[contract.Progress, ...]]:
-        until = time.monotonic() + PATIENCE
         while True:
             try:
                 with peers.translated(self._host):
                     roles = contract.progress(self._client, self._host, self._migration).roles
             except errors.Transient:
-                if time.monotonic() > until:
+                if time.monotonic() > self._until:
                     raise
                 time.sleep(INTERVAL)
                 continue
-            until = time.monotonic() + PATIENCE
+            self._until = time.monotonic() + PATIENCE
             yield roles
             if all(role.closed or role.outcome for role in roles):
                 return

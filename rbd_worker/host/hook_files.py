@@ -235,18 +235,27 @@ def _boot_time() -> float:
 
 def daemon(proc: pathlib.Path = pathlib.Path("/proc"),
            boot_time: ty.Callable[[], float] = _boot_time) -> Daemon | None:
-    """libvirt's daemon for QEMU; None where it does not run, or not in sight."""
+    """libvirt's daemon for QEMU; None where it does not run, or not in sight.
+
+    One in a PID namespace below this one, as in a container, is not this host's.
+    """
     found: dict[str, Daemon] = {}
     for process in proc.iterdir():
         if process.name.isdigit():
             with contextlib.suppress(OSError):
                 name = (process / "comm").read_text().strip()
-                if name in _DAEMONS:
+                if name in _DAEMONS and _is_of_this_namespace(process):
                     ticks = int((process / "stat").read_text().rpartition(")")[2].split()[19])
                     found.setdefault(name, Daemon(
                         name, int(process.name),
                         boot_time() + ticks / os.sysconf("SC_CLK_TCK")))
     return next((found[name] for name in _DAEMONS if name in found), None)
+
+
+def _is_of_this_namespace(process: pathlib.Path) -> bool:
+    """Whether it has one number only: those in namespaces below have one in each of them."""
+    status = (process / "status").read_text()
+    return not re.search(r"^NSpid:\s+\d+\s+\d", status, re.MULTILINE)
 
 
 def _program_text() -> bytes:

@@ -327,4 +327,29 @@ def test_an_unreachable_broker_does_not_hide_what_the_journal_says(
     assert shown["worker"].startswith("no answer")
     assert "RabbitMQ cannot be reached" in shown["worker"]
     assert shown["open migrations"] == 1
-    assert "secret" not in done.stdout + done.stderr
+    assert "secret" not in done.stdout
+    assert done.stderr == "", "it is told once"
+
+
+def test_who_follows_a_migration_is_told_at_once_that_the_broker_is_away(
+        world: World, here: Host) -> None:
+    config = world.root / here.name / "nova.conf"
+    config.write_text(config.read_text().replace(
+        "[DEFAULT]\n", "[DEFAULT]\ntransport_url = rabbit://guest:secret@127.0.0.1:1/\n"))
+    assert "RabbitMQ cannot be reached" in Operator(config).sentence(
+        "migration", "watch", "0b6f4a8e-5c1c-4a2f-9a5f-3e1d7c2b9a10")
+
+
+@pytest.mark.parametrize("url", ["rabbit://guest:secret@127.0.0.1:1/", "nonsense://a/"])
+def test_a_worker_without_rbd_is_told_to_be_idle(tmp_path: pathlib.Path, url: str) -> None:
+    path = tmp_path / "nova.conf"
+    path.write_text(f"[DEFAULT]\nhost = node01\nstate_path = {tmp_path}\n"
+                    f"transport_url = {url}\n[libvirt]\nimages_type = qcow2\n")
+    done = Operator(path).run("status", "-f", "json")
+    assert (done.returncode, done.stderr) == (0, "")
+    worker = json.loads(done.stdout)["worker"]
+    if url.startswith("rabbit"):
+        assert "idle on node01" in worker and "images_type is not rbd" in worker
+        assert "images_type is not rbd" in Operator(path).sentence("audit")
+    else:
+        assert "transport_url" in worker

@@ -9,6 +9,7 @@ import typing as ty
 
 import pytest
 
+from devstack import conductor
 from rbd_worker.catalogue import lookup
 from tests.unit.conftest import MakeWorld
 from tests.world import Host, World
@@ -94,11 +95,19 @@ def test_the_reason_of_a_migration_is_shown_and_explained(world: World, here: Ho
     assert "keyring" in row["Remedy"]
 
 
-def test_a_migration_that_went_well_has_nothing_to_explain(world: World, here: Host) -> None:
+def test_a_migration_that_went_well_says_so(world: World, here: Host) -> None:
     world.boot(here, GUEST)
     done = of_migration(here, world.migrate(GUEST, here, world.hosts[1]).uuid)
-    assert done.returncode == 1
-    assert "there is nothing to explain" in done.stderr
+    assert (done.returncode, done.stderr) == (0, "")
+    (row,) = json.loads(done.stdout)
+    assert row["Name"] == "completed" and "nothing that went wrong" in row["Cause"]
+
+
+def test_a_migration_that_goes_on_says_so(world: World, here: Host) -> None:
+    order = world.order(world.boot(here, GUEST), *world.hosts)
+    here.cast(conductor.live_migration(order))
+    (row,) = json.loads(of_migration(here, order.uuid).stdout)
+    assert row["Name"] == "open" and f"migration watch {order.uuid}" in row["Remedy"]
 
 
 def test_a_migration_that_is_not_in_the_journal_is_told(world: World, here: Host) -> None:

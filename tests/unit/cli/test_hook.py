@@ -205,12 +205,17 @@ def test_an_older_file_that_is_no_executable_does_not_count(machine: Machine) ->
 
 
 def test_a_running_daemon_is_found_with_its_start(tmp_path: pathlib.Path) -> None:
-    """/proc as the kernel shows it: ticks since the boot in field 22, after a name in brackets."""
+    """/proc as the kernel shows it: ticks since the boot in field 22, after a name in brackets.
+
+    The first one is in a container.
+    """
     ticks = os.sysconf("SC_CLK_TCK")
-    for pid, name in ((77, "libvirtd"), (78, "virtlogd")):
+    for pid, name, numbers in ((76, "virtqemud", "76\t12"), (77, "libvirtd", "77"),
+                               (78, "virtlogd", "78")):
         process = tmp_path / str(pid)
         process.mkdir()
         (process / "comm").write_text(f"{name}\n")
+        (process / "status").write_text(f"Name:\t{name}\nPid:\t{pid}\nNSpid:\t{numbers}\n")
         fields = ["S", *["0"] * 18, str(ticks * 50), "9"]
         (process / "stat").write_text(f"{pid} (li) vi) {' '.join(fields)}\n")
     found = hook_files.daemon(tmp_path, lambda: 1000000.0)
