@@ -2,6 +2,7 @@
 """What a worker says of itself: to peers and operators, to systemd, in reports."""
 
 import dataclasses
+import typing as ty
 
 import rpcapi
 from rbd_worker import conf, errors, vitals
@@ -22,6 +23,7 @@ class Condition:
     """Thread-safe; everything is looked at when it is asked for.
 
     :ivar started: in seconds since the epoch.
+    :ivar is_deaf_to_peers: whether what heard them has ended.
     """
 
     settings: conf.Settings
@@ -31,6 +33,7 @@ class Condition:
     tap: tap.Tap
     janitor: janitor.Janitor
     snapshots: snapshots.Desk
+    is_deaf_to_peers: ty.Callable[[], bool]
 
     def describe(self) -> payloads.Description:
         """For peers and for the operator's ``status``."""
@@ -84,6 +87,8 @@ class Condition:
         missing = vitals.missing_threads(_VITAL_THREADS)
         if missing:
             return f"the thread {missing[0]} has ended"
+        if self.is_deaf_to_peers():
+            return "the thread that hears peers has ended"
         stuck = self.pool.stuck_for()
         if stuck > vitals.STUCK_SECONDS:
             return f"every thread for migrations has been busy for {stuck:.0f} seconds"

@@ -522,6 +522,14 @@ class AnotherWorker(Permanent):
     remedy = "Stop it first; two workers would act on the same directories"
 
 
+class HostTaken(Permanent):
+    """One with a journal of its own, or on a machine that has this one's name."""
+
+    msg = "another rbd-worker, started {started} UTC, answers for host {host} already"
+    remedy = ("Stop it first, whichever state_directory or machine it has; where it is on another "
+              "machine, give each its own [DEFAULT] host, as nova-compute needs it, too")
+
+
 class NovaComputeRuns(Permanent):
     msg = "queue {queue} has {consumers} consumer(s): nova-compute runs for this host"
     remedy = "Set [rbd_worker] executor = nova; executor libvirt is for hosts without nova-compute"

@@ -34,12 +34,9 @@ _SIGNAL_SECONDS = 1.0
 _DESCRIPTION = """\
 The sidecar beside nova-compute for live migration of guests on Ceph RBD. It \
 reads nova.conf and needs no setting of its own to work."""
-_EXAMPLES = """\
-examples:
-  rbd-worker
-  rbd-worker --config-file /etc/nova/nova.conf --config-file /etc/rbd-worker/rbd-worker.conf
-  rbd-worker --debug --rbd_worker-executor libvirt
-"""
+#: One line: oslo.config breaks lines as it likes.
+_EXAMPLE = ("Example: rbd-worker --debug --config-file /etc/nova/nova.conf "
+            "--config-file /etc/rbd-worker/rbd-worker.conf")
 
 
 def load(arguments: ty.Sequence[str], prog: str = "rbd-worker") -> conf.Settings:
@@ -57,7 +54,7 @@ def load(arguments: ty.Sequence[str], prog: str = "rbd-worker") -> conf.Settings
     conf.register(config)
     try:
         config(list(arguments), project="rbd-worker", prog=prog, version=VERSION,
-               description=_DESCRIPTION, epilog=_EXAMPLES,
+               description=_DESCRIPTION, epilog=_EXAMPLE,
                default_config_files=[f for f in CONFIG_FILES if pathlib.Path(f).exists()])
     except cfg.ConfigFilesNotFoundError as e:
         raise errors.BadConfiguration(

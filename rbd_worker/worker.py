@@ -48,6 +48,7 @@ from rbd_worker.model import Executor
 from rbd_worker.preflight import bench, matrix, pair, survey
 from rbd_worker.snapshots import desk as snapshots
 from rbd_worker.triggers import (
+    beside,
     broker,
     consumers,
     control_endpoint,
@@ -86,6 +87,7 @@ class Worker:
     :raises errors.AnotherWorker: one runs here already.
     :raises errors.JournalUnusable: the journal cannot be written.
     :raises errors.HostRenamed: it is the journal of a host with another name.
+    :raises errors.HostTaken, errors.NovaComputeRuns: from ``start``; another acts for this host.
     """
 
     def __init__(self, settings: conf.Settings, transport: "oslo_messaging.Transport",
@@ -94,6 +96,7 @@ class Worker:
                  images: rbd.ImageStore | None = None) -> None:
         self.settings = settings
         self.told = news.News()
+        self._broker_settings = broker_settings
         self._nova_consumers = consumers.Consumers(
             lambda: tap.consumers_of(broker_settings, f"compute.{settings.host}"))
         self.journal = journal.Journal(settings.state_directory, host=settings.host,
@@ -122,7 +125,7 @@ class Worker:
             ports, clock_guard.ClockGuard(settings.state_directory))
         self.condition = condition.Condition(
             settings, time.time(), self.coordinator, self._pool, self.tap, self._janitor,
-            self.snapshots)
+            self.snapshots, lambda: self.peer_server.is_deaf)
         self.peer_server = peer_server.PeerServer(
             transport, settings.host,
             peer_server.Endpoint(desk.Desk(self.coordinator), testimonies, self.audit,
@@ -204,7 +207,9 @@ class Worker:
     # -- life ----------------------------------------------------------------
 
     def start(self) -> None:
-        self._refuse_beside_nova_compute()
+        beside.refuse_nova_compute(self.settings, self._nova_consumers.count)
+        beside.refuse_another_worker(self.settings, self._broker_settings,
+                                     self.coordinator.ports.peers.describe)
         self.coordinator.recover()
         if self.metrics is not None:
             self.metrics.start()
@@ -258,20 +263,6 @@ class Worker:
     def _on_event(self, instance: str, what: str) -> None:
         LOG.debug("[instance: %s] libvirt: %s", instance, what)
         self.coordinator.wake_instance(instance)
-
-    def _refuse_beside_nova_compute(self) -> None:
-        """Executor libvirt and nova-compute would both move the same guest."""
-        if self.settings.executor is not Executor.LIBVIRT:
-            return
-        try:
-            count = self._nova_consumers.count()
-        except errors.BrokerUnavailable as e:
-            LOG.warning("whether nova-compute runs here will be asked before each move: %s",
-                        e.sentence)
-            return
-        if count:
-            raise errors.NovaComputeRuns(queue=f"compute.{self.settings.host}",
-                                         consumers=count)
 
     def _warm_up(self) -> None:
         """Open the connections that the first migration would wait for."""

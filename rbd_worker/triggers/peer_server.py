@@ -104,6 +104,7 @@ class PeerServer:
         self._server = oslo_messaging.get_rpc_server(transport, target, endpoints)
         self._thread = threading.Thread(target=self._server.start, name="peer-server-start",
                                         daemon=True)
+        self._is_stopping = False
 
     def start(self) -> None:
         self._thread.start()
@@ -113,6 +114,18 @@ class PeerServer:
         self._thread.join(seconds)
         return not self._thread.is_alive()
 
+    @property
+    def is_deaf(self) -> bool:
+        """True where oslo.messaging's listening thread has ended without a stop.
+
+        It waits for a broker that is away, and none of our errors ends it; so nothing but a
+        new start brings it back.
+        """
+        thread: threading.Thread | None = getattr(self._server.listener, "_listen_thread", None)
+        if thread is None or thread.ident is None or self._is_stopping:
+            return False  # not started yet, or with another driver
+        return not thread.is_alive()
+
     def stop(self, knock: ty.Callable[[], None], seconds: float = 5.0) -> None:
         """Take no further call and let those in hand end, as far as they do within ``seconds``.
 
@@ -121,6 +134,7 @@ class PeerServer:
         :param knock: sends this server any message.  Its listener, where nothing has come for
             a while, would see the stop up to 5 s later.
         """
+        self._is_stopping = True
         if not self.wait_started(0):
             return
         ending = threading.Thread(target=self._end, name="peer-server-stop", daemon=True)

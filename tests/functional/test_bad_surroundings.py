@@ -157,6 +157,22 @@ def test_a_second_worker_on_the_host_is_refused_and_the_first_goes_on(fleet: Fle
     fleet.moved(guest, fleet.one, fleet.two)
 
 
+def test_a_second_worker_with_another_journal_is_refused(fleet: Fleet) -> None:
+    fleet.start()
+    guest = fleet.lab.define_guest(fleet.one, console=False)
+    fleet.one.write("/etc/rbd-worker/other.conf",
+                    "[rbd_worker]\nstate_directory = /var/lib/nova/other\nmetrics_listen =\n")
+    second = fleet.one.run(
+        [lab_worker.program("rbd-worker"), *lab_worker.CONFIG_FILES,
+         "--config-file", "/etc/rbd-worker/other.conf"], check=False, timeout=20)
+    assert second.returncode == 1
+    told = second.stdout + second.stderr
+    assert "another rbd-worker, started" in told and "answers for host node1 already" in told
+    fleet.workers["node1"].kill9()
+    fleet.restart(fleet.one)
+    fleet.moved(guest, fleet.one, fleet.two)
+
+
 def test_a_renamed_host_is_refused_until_it_has_its_name_again(fleet: Fleet) -> None:
     fleet.start(executor="nova", **OWN)
     guest = _guest_with_leftover(fleet)

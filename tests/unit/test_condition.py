@@ -4,7 +4,7 @@ import typing as ty
 
 import pytest
 
-from rbd_worker import condition
+from rbd_worker import condition, vitals
 from rbd_worker.host import deputy
 
 
@@ -30,3 +30,9 @@ def test_only_a_new_start_brings_the_process_with_privileges_back(ended: None) -
     nothing_else = ty.cast(condition.Condition, object())
     assert condition.Condition.ailment(nothing_else) == (
         "the process for privileged file work has ended")
+
+
+def test_a_worker_that_is_deaf_to_peers_needs_a_new_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vitals, "missing_threads", lambda names: [])
+    one = condition.Condition(*[ty.cast(ty.Any, None)] * 7, is_deaf_to_peers=lambda: True)
+    assert one.ailment() == "the thread that hears peers has ended"
