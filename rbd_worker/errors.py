@@ -273,6 +273,11 @@ class HookInTheWay(Permanent):
               "or later), or call rbd-worker's hook from it")
 
 
+class HooksNotOurs(Permanent):
+    msg = "no permission for {path}"
+    remedy = "Run rbd-workerctl as root: libvirt's hooks are root's alone"
+
+
 class MoveRefused(Permanent):
     """libvirt refused the move for a reason that will not pass by itself."""
 
@@ -407,14 +412,14 @@ class JobUnknown(Permanent):
 
 class PeerUnreachable(Transient):
     msg = "the worker on {host} does not answer: {reason}"
-    remedy = ("Check that rbd-worker runs on {host}, is not idle because images_type is not rbd "
-              "there, and reaches the same RabbitMQ")
+    remedy = ("Check that rbd-worker runs on {host}, that images_type is rbd there, and that it "
+              "reaches the same RabbitMQ")
 
 
 class WorkerIdle(Permanent):
-    msg = "rbd-worker is idle on {host} and answers nobody: [libvirt] images_type is not rbd"
-    remedy = ("That is as it should be where no guest has its disks on Ceph RBD; otherwise set it "
-              "as nova-compute has it and restart rbd-worker")
+    msg = "rbd-worker is idle on {host}: [libvirt] images_type is not rbd ({files})"
+    remedy = ("That is as it should be where no guest has its disks on Ceph RBD; otherwise give "
+              "rbd-worker the nova.conf of nova-compute on this host")
 
 
 class PeerIsBusy(PeerUnreachable):

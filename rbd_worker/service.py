@@ -62,9 +62,13 @@ def load(arguments: ty.Sequence[str], prog: str = "rbd-worker") -> conf.Settings
     except cfg.ConfigFilesPermissionDeniedError as e:
         raise errors.BadConfiguration(
             option="--config-file", reason=str(e),
-            fix="Start rbd-worker as a user that may read them, as nova-compute's") from e
+            fix=f"Run {prog} as a user that may read them: root, or nova-compute's") from e
     except (cfg.ConfigFileParseError, cfg.ConfigFileValueError) as e:
-        raise errors.BadConfiguration(option="in a file", reason=_without_the_line(e),
+        raise _unfit(e) from None
+    except SystemExit as e:
+        if not isinstance(e.code, str):  # a wrong command line, or its help
+            raise
+        raise errors.BadConfiguration(option="in a file", reason=e.code,
                                       fix="Correct it there") from None
     except UnicodeDecodeError as e:
         raise errors.BadConfiguration(
@@ -75,6 +79,12 @@ def load(arguments: ty.Sequence[str], prog: str = "rbd-worker") -> conf.Settings
             option="--config-file", reason=f"{e.filename} cannot be read: {e.strerror}",
             fix="Give files of text") from e
     return conf.settings(config)
+
+
+def files_read() -> str:
+    """Which files made the configuration, for a sentence."""
+    files = [*(cfg.CONF.config_file or ()), *(cfg.CONF.config_dir or ())]
+    return f"read: {', '.join(files)}" if files else "no configuration file was found"
 
 
 def _undecodable(arguments: ty.Iterable[str]) -> str:
@@ -88,6 +98,11 @@ def _undecodable(arguments: ty.Iterable[str]) -> str:
         except (OSError, ValueError):  # it is no file's name
             continue
     return "one of the files"
+
+
+def _unfit(e: Exception) -> errors.BadConfiguration:
+    return errors.BadConfiguration(option="in a file", reason=_without_the_line(e),
+                                   fix="Correct it there")
 
 
 def _without_the_line(e: Exception) -> str:
@@ -106,27 +121,48 @@ def main(arguments: ty.Sequence[str] | None = None) -> int:
         return 1
     try:
         separated = separation.separate(None if settings.is_idle else settings.instances_path)
+        # afterwards only, so that the other process neither holds the log nor has its level
+        _open_log()
     except errors.Error as e:
         print(f"rbd-worker: {e.sentence}", file=sys.stderr)
         return 1
-    # afterwards only, so that the other process neither holds the log nor has a level of its own
-    oslo_log.setup(cfg.CONF, "rbd-worker", VERSION)
-    request_context.mark_log()
     separated.tell()
+    refusal = _serve(settings)
+    if refusal is None:
+        return 0
+    # here, since oslo.log adds the text of an error that is being handled to a line about it
+    LOG.error("rbd-worker does not start: %s", refusal)
+    return 1
+
+
+def _open_log() -> None:
+    """:raises errors.BadConfiguration: it cannot be written, or is not configured well."""
+    try:
+        oslo_log.setup(cfg.CONF, "rbd-worker", VERSION)
+    except (OSError, oslo_log.LogConfigError, cfg.ConfigFileValueError) as e:
+        raise errors.BadConfiguration(
+            option="[DEFAULT] log_file, log_dir or log_config_append", reason=str(e),
+            fix="Name files that the worker's user may write, or none for standard error") from e
+    request_context.mark_log()
+
+
+def _serve(settings: conf.Settings) -> str | None:
+    """Until a signal; the sentence where the start is refused."""
     from rbd_worker.insight import guru
+
     try:
         stopped = _stop_on_signals()
         guru.on_signal(cfg.CONF)
         if settings.is_idle:
-            LOG.warning("[libvirt] images_type is not rbd: rbd-worker has nothing to do on %s "
-                        "and stays idle", settings.host)
+            LOG.warning("%s", errors.WorkerIdle(host=settings.host, files=files_read()).sentence)
             _stay(systemd.Notifier(), lambda: None, lambda: "idle: images_type is not rbd",
                   stopped)
-            return 0
+            return None
         _run(settings, stopped)
+    except cfg.ConfigFileValueError as e:  # of a library's option, which reads it late
+        return _unfit(e).sentence
     except errors.Error as e:
-        LOG.error("rbd-worker does not start: %s", e.sentence)
-        return 1
+        return e.sentence
 
 
 def _run(settings: conf.Settings, stopped: threading.Event) -> ty.NoReturn:

@@ -61,15 +61,17 @@ class Client:
         ``allowed_remote_exmods=rpcapi.errors.REMOTE_MODULES``.
     :param version_cap: oldest RPC version among the peers, as ``"1.0"``; None
         for no cap.
+    :param broker: what to call RabbitMQ where it cannot be reached; no password in it.
     """
 
     def __init__(self, transport: oslo_messaging.Transport,
-                 version_cap: str | None = None) -> None:
+                 version_cap: str | None = None, broker: str = "") -> None:
         target = oslo_messaging.Target(
             exchange=rpcapi.EXCHANGE, topic=rpcapi.TOPIC, version=OLDEST)
         self._client = oslo_messaging.get_rpc_client(
             transport, target, version_cap=version_cap, retry=PUBLISH_RETRIES,
             transport_options=oslo_messaging.TransportOptions(at_least_once=True))
+        self._broker = f" at {broker}" if broker else ""
         self._reached_broker = False
 
     def describe(self, host: str) -> payloads.Description:
@@ -175,7 +177,7 @@ class Client:
         except oslo_messaging.MessageUndeliverable:
             pass
         except Exception as e:  # oslo.messaging's, kombu's, amqp's or the socket's
-            raise Unreachable(f"RabbitMQ cannot be reached ({e})") from e
+            raise Unreachable(f"RabbitMQ cannot be reached{self._broker} ({e})") from e
         self._reached_broker = True
 
 

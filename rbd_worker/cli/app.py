@@ -97,8 +97,9 @@ class Control(app.App):
         from rpcapi import client as rpc_client  # oslo.messaging is only for who calls
 
         settings = self.settings  # read before the transport, which needs transport_url
-        broker.from_conf(cfg.CONF)  # refuses a transport_url that is none, as the worker does
-        return rpc_client.Client(rpc_client.transport_for(cfg.CONF), settings.rpc_version_cap)
+        url = broker.from_conf(cfg.CONF).url  # refuses one that is none, as the worker does
+        return rpc_client.Client(rpc_client.transport_for(cfg.CONF), settings.rpc_version_cap,
+                                 broker=url)
 
 
 def main(arguments: list[str] | None = None) -> int:

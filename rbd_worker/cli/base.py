@@ -8,7 +8,7 @@ import typing as ty
 
 from cliff import columns, command, lister, show
 
-from rbd_worker import errors, streams
+from rbd_worker import errors, service, streams
 from rbd_worker.cli import app as apps
 
 LOG = logging.getLogger(__name__)
@@ -81,7 +81,8 @@ class _Ours(command.Command):
         if isinstance(error, errors.PeerUnreachable):
             settings = self.control.settings
             if settings.is_idle and error.data["host"] == settings.host:
-                return errors.WorkerIdle(host=settings.host).sentence
+                return errors.WorkerIdle(host=settings.host,
+                                         files=service.files_read()).sentence
         return error.sentence
 
 

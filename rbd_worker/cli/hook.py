@@ -93,6 +93,8 @@ def _ping(settings: conf.Settings) -> tuple[str, float]:
         answer = hook.ask(settings.hook_socket, hook_files.owner(settings), b"ping", b"",
                           began + settings.hook_timeout)
     except hook.Unanswered as e:
+        if isinstance(e.__cause__, PermissionError):
+            return "cannot be asked: only root and the worker's user may", 0.0
         return f"no answer: {e}", 0.0
     took = (time.monotonic() - began) * 1000
     version, _, asked = hook.printable(answer.text).partition(" ")

@@ -17,8 +17,14 @@ from rbd_worker.conf.options import (
     list_opts,
     register,
 )
-from rbd_worker.conf.settings import CephSettings, LibvirtSettings, Settings, settings
+from rbd_worker.conf.settings import (
+    CephSettings,
+    LibvirtSettings,
+    Settings,
+    refuse_unfit,
+    settings,
+)
 
 __all__ = ["HOOK_ACTIONS", "NOVA_LIBVIRT_OPTS", "NOVA_OPTS", "NOVA_VNC_OPTS", "WORKER_OPTS",
            "CephSettings", "LibvirtSettings", "NovaApiSettings", "Settings", "list_opts",
-           "register", "settings"]
+           "refuse_unfit", "register", "settings"]

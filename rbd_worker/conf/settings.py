@@ -231,15 +231,24 @@ def _refuse_unfit_values(conf: cfg.ConfigOpts) -> None:
         "": NOVA_OPTS, "libvirt": NOVA_LIBVIRT_OPTS, "vnc": NOVA_VNC_OPTS,
         "rbd_worker": WORKER_OPTS}
     for group, options in groups.items():
-        values = conf[group] if group else conf
-        for option in options:
-            try:
-                values[option.dest]
-            except (cfg.ConfigFileValueError, cfg.TemplateSubstitutionError) as e:
-                raise errors.BadConfiguration(
-                    option=f"[{group or 'DEFAULT'}] {option.name}",
-                    reason=str(e).rpartition("is not valid: ")[2],
-                    fix=f"Correct it, or remove it for the default ({option.default})") from e
+        refuse_unfit(conf, group, options)
+
+
+def refuse_unfit(conf: cfg.ConfigOpts, group: str, options: ty.Iterable[cfg.Opt]) -> None:
+    """Read each of a group's options; the group DEFAULT is called ``""``.
+
+    :raises errors.BadConfiguration: naming the first whose value is of another type.
+    """
+    values = conf[group] if group else conf
+    for option in options:
+        try:
+            values[option.dest]
+        except (cfg.ConfigFileValueError, cfg.TemplateSubstitutionError, cfg.NoSuchOptError) as e:
+            told = e.__context__ if isinstance(e, cfg.NoSuchOptError) else e
+            raise errors.BadConfiguration(
+                option=f"[{group or 'DEFAULT'}] {option.name}",
+                reason=str(told).rpartition("is not valid: ")[2],
+                fix=f"Correct it, or remove it for the default ({option.default})") from e
 
 
 def _refuse_unknown_names(conf: cfg.ConfigOpts) -> None:

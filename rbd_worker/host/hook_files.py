@@ -142,14 +142,14 @@ class HookFiles:
         """Have the hook there as it should be now; True where something was changed.
 
         :raises errors.HookInTheWay: a program that is not this worker's is in its place.
-        :raises errors.AccessDenied, errors.NoSpace: it cannot be written.
+        :raises errors.HooksNotOurs, errors.NoSpace: it cannot be written.
         """
         before = self.installed()
         if before.is_foreign:
             raise errors.HookInTheWay(path=self._path)
         if before.is_current and before.is_executable:
             return False
-        with syscalls.translated(str(self._hooks)):
+        with self._changing():
             for path, text, mode in ((self._program, _program_text(), 0o644),
                                      (self._path, self._wrapper, 0o755)):
                 path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -164,7 +164,7 @@ class HookFiles:
         before = self.installed()
         if before.is_foreign:
             raise errors.HookInTheWay(path=self._path)
-        with syscalls.translated(str(self._hooks)):
+        with self._changing():
             for path in (self._path, self._program):  # who is called first
                 path.unlink(missing_ok=True)
             with contextlib.suppress(OSError):
@@ -177,6 +177,14 @@ class HookFiles:
         names = sorted(directory.iterdir()) if directory.is_dir() else []
         return any(os.access(path, os.X_OK) and path.is_file()
                    and path.stat().st_ctime < daemon.started for path in (single, *names))
+
+    @contextlib.contextmanager
+    def _changing(self) -> ty.Iterator[None]:
+        try:
+            with syscalls.translated(str(self._hooks)):
+                yield
+        except errors.AccessDenied as e:
+            raise errors.HooksNotOurs(path=self._hooks) from e
 
     def _put(self, path: pathlib.Path, text: bytes, mode: int) -> None:
         """Written where libvirt does not look, then renamed: it never calls half a file."""

@@ -17,6 +17,7 @@ from oslo_config import cfg
 from oslo_messaging import opts as oslo_opts
 
 from rbd_worker import errors
+from rbd_worker.conf import refuse_unfit
 
 _GROUP = "oslo_messaging_rabbit"
 _URL_OPTION = "[DEFAULT] transport_url"
@@ -127,6 +128,8 @@ def from_conf(conf: cfg.ConfigOpts) -> BrokerSettings:
     """
     register(conf)
     url = _parsed_url(conf)
+    refuse_unfit(conf, _GROUP, _options(_GROUP))
+    refuse_unfit(conf, "", [opt for opt in _options(None) if opt.dest != "transport_url"])
     options = _Options(conf, url.query)
     is_memory = url.transport in _MEMORY
     if not is_memory and url.transport not in _AMQP:
@@ -146,14 +149,18 @@ def from_conf(conf: cfg.ConfigOpts) -> BrokerSettings:
         control_exchange=conf.control_exchange)
 
 
+def _options(group: str | None) -> list[cfg.Opt]:
+    """oslo.messaging's; None for those in DEFAULT."""
+    return [opt for name, opts in oslo_opts.list_opts() if name == group for opt in opts]
+
+
 class _Options:
     """``[oslo_messaging_rabbit]``, each option overridable in the URL's query."""
 
     def __init__(self, conf: cfg.ConfigOpts, query: dict[str, str]) -> None:
         self._group = conf[_GROUP]
         self._query = query
-        self._types = {opt.dest: opt.type for group, opts in oslo_opts.list_opts()
-                       if group == _GROUP for opt in opts}
+        self._types = {opt.dest: opt.type for opt in _options(_GROUP)}
 
     def value(self, name: str) -> ty.Any:
         if name not in self._query:

@@ -206,7 +206,7 @@ def test_help_has_examples() -> None:
                           capture_output=True, timeout=60, cwd=ROOT)
     assert done.returncode == 0
     assert "--config-file" in done.stdout
-    assert "examples:" in done.stdout
+    assert "Example:" in done.stdout
 
 
 def test_a_bad_host_name_is_not_a_traceback(files: Files) -> None:

@@ -3,6 +3,7 @@
 
 import argparse
 import importlib.metadata
+import json
 import os
 import pathlib
 import shlex
@@ -43,6 +44,13 @@ def test_a_wrong_command_line_ends_with_2_and_its_usage(words: tuple[str, ...]) 
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("usage: rbd-workerctl")
     assert "error: " in done.stderr.splitlines()[-1]
+
+
+def test_of_an_idle_worker_it_is_said_which_files_were_read(tmp_path: pathlib.Path) -> None:
+    empty = tmp_path / "empty.conf"
+    empty.touch()
+    worker = json.loads(run("--config-file", str(empty), "status", "-f", "json").stdout)["worker"]
+    assert f"images_type is not rbd (read: {empty})" in worker
 
 
 # -- help --------------------------------------------------------------------

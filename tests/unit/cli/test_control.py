@@ -336,7 +336,7 @@ def test_who_follows_a_migration_is_told_at_once_that_the_broker_is_away(
     config = world.root / here.name / "nova.conf"
     config.write_text(config.read_text().replace(
         "[DEFAULT]\n", "[DEFAULT]\ntransport_url = rabbit://guest:secret@127.0.0.1:1/\n"))
-    assert "RabbitMQ cannot be reached" in Operator(config).sentence(
+    assert "RabbitMQ cannot be reached at rabbit://127.0.0.1:1/" in Operator(config).sentence(
         "migration", "watch", "0b6f4a8e-5c1c-4a2f-9a5f-3e1d7c2b9a10")
 
 
