@@ -104,6 +104,11 @@ class BadInput(Permanent):
     msg = "{what}: {reason}"
 
 
+class UnknownMigration(BadInput):
+    msg = "migration {migration}: the journal of {host} does not have it"
+    remedy = "See 'rbd-workerctl migration list', or name another host with --host"
+
+
 class TooManyOpen(BadInput):
     msg = "migration {migration} is not taken up: {limit} are open here already"
     remedy = ("Nova moves the guest without this worker; see 'rbd-workerctl migration list "

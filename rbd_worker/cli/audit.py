@@ -16,6 +16,7 @@ class AuditRun(base.Lister):
     filled where [rbd_worker] os_cloud or os_auth_section is set.
     """
 
+    nothing = "no directory is without its guest"
     examples = (
         "audit",
         "audit --host node2 -f json",

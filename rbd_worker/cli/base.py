@@ -91,7 +91,17 @@ class Command(_Ours):
 
 
 class Lister(_Ours, lister.Lister):
-    pass
+    #: In the place of a table without rows; empty where it is told otherwise.
+    nothing: ty.ClassVar[str]
+
+    def produce_output(self, parsed: argparse.Namespace, column_names: ty.Any,
+                       data: ty.Any) -> int:
+        rows = list(data)
+        if rows or parsed.formatter != "table" or parsed.print_empty:
+            return int(super().produce_output(parsed, column_names, rows) or 0)
+        if self.nothing:
+            print(self.nothing, file=self.app.stdout)
+        return 0
 
 
 class ShowOne(_Ours, show.ShowOne):

@@ -26,6 +26,7 @@ class Explain(base.Lister):
     The exit status is 0 where something is known, and 3 where nothing is.
     """
 
+    nothing = ""
     examples = (
         "explain \"Cannot get interface MTU on 'qbr0b6f4a8e-5c'\"",
         "explain destination-disk-exists",
@@ -66,8 +67,7 @@ class Explain(base.Lister):
     def _of_migration(self, migration: str, host: str | None) -> tuple[Entry, ...]:
         page = self.control.history(host)(contract.HistoryRequest(migration=migration))
         if not page.entries:
-            raise errors.BadInput(what=f"migration {migration}",
-                                  reason=f"the journal of {page.host} does not have it")
+            raise errors.UnknownMigration(migration=migration, host=page.host)
         reasons = [entry.reason for entry in page.entries if entry.reason]
         if not reasons:
             return tuple(_without_reason(entry, page.host) for entry in page.entries)

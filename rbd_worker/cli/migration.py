@@ -13,6 +13,7 @@ from rpcapi import history as contract
 class MigrationList(base.Lister):
     """List the newest migrations of a host, or those that are open."""
 
+    nothing = "no migration is recorded"
     examples = (
         "migration list --open",
         "migration list --limit 10 -f json",
@@ -40,6 +41,7 @@ class MigrationList(base.Lister):
 class MigrationShow(base.Lister):
     """Show one migration's records in order, with the milliseconds of each step."""
 
+    nothing = ""
     examples = (
         "migration show 0b6f4a8e-5c1c-4a2f-9a5f-3e1d7c2b9a10",
         "migration show 0b6f4a8e-5c1c-4a2f-9a5f-3e1d7c2b9a10 --draw",
@@ -58,8 +60,7 @@ class MigrationShow(base.Lister):
         page = self.control.history(parsed.host)(contract.HistoryRequest(
             migration=parsed.migration, records=True))
         if not page.entries:
-            raise errors.BadInput(what=f"migration {parsed.migration}",
-                                  reason=f"the journal of {page.host} does not have it")
+            raise errors.UnknownMigration(migration=parsed.migration, host=page.host)
         self._entries = page.entries
         rows = [row for entry in page.entries for row in _rows(entry)]
         return ("Role", "At", "ms", "Step", "State", "Data"), rows

@@ -24,6 +24,7 @@ class PreflightRun(base.Lister):
     others are shown as "not tried", which does not count for the status.
     """
 
+    nothing = "nothing to report: every row is ok"
     examples = (
         "preflight node2",
         "preflight node2 --source node1 --problems \\\n"

@@ -13,6 +13,7 @@ from rpcapi import history as contract
 class RefusalList(base.Lister):
     """List what was refused and why, newest first; never what it contained."""
 
+    nothing = "nothing was refused"
     examples = (
         "refusal list",
         "refusal list --host node2 -f json",

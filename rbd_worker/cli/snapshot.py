@@ -61,6 +61,7 @@ class SnapshotList(base.Lister):
     whichever host took them.
     """
 
+    nothing = "no snapshot is known"
     examples = (
         "snapshot list",
         "snapshot list a05482ec-d71a-48c7-bf99-94d829b20aef --host node2 -f json",

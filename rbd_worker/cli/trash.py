@@ -22,6 +22,7 @@ from rpcapi import trash as contract
 class TrashList(base.Lister):
     """List removed directories that can be restored, newest first, and what they take."""
 
+    nothing = ""
     examples = (
         "trash list",
         "trash list --limit 10 --host node2 -f json",

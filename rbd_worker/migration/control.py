@@ -96,9 +96,7 @@ class Control:
     def _entries(self, key: str) -> list[Entry]:
         found = [e for role in Role if (e := self._ports.journal.entry(key, role)) is not None]
         if not found:
-            raise errors.BadInput(what=f"migration {key}",
-                                  reason=f"the journal of {self._ports.settings.host} does not "
-                                         "have it")
+            raise errors.UnknownMigration(migration=key, host=self._ports.settings.host)
         return found
 
     def _moving_here(self, key: str, order: str) -> Task:

@@ -105,12 +105,16 @@ def test_an_unresolved_migration_says_why(world: World, here: Host, operator: Op
 
 
 def test_an_unknown_migration_is_told_in_one_sentence(operator: Operator) -> None:
-    assert "does not have it" in operator.sentence("migration", "show", "m-unknown")
+    sentence = operator.sentence("migration", "show", "m-unknown")
+    assert "does not have it" in sentence and "--host" in sentence
 
 
 def test_an_empty_journal_is_an_empty_list(operator: Operator) -> None:
     assert operator.rows("migration", "list") == []
     assert operator.rows("refusal", "list") == []
+    assert operator.run("migration", "list").stdout == "no migration is recorded\n"
+    assert operator.run("refusal", "list").stdout == "nothing was refused\n"
+    assert operator.run("trash", "list").stdout.startswith("0 in the trash")
 
 
 def test_no_journal_is_told_in_one_sentence(tmp_path: pathlib.Path) -> None:
