@@ -2,12 +2,15 @@
 """Standard streams that are closed, full, or read by nobody."""
 
 import contextlib
+import errno
 import os
 import signal
 import sys
 
 #: As a shell tells of a program that SIGPIPE ended: ``head`` has read enough.
 NOBODY_READS = 128 + signal.SIGPIPE
+#: Why a stream cannot be written.
+WRITE_ERRORS = frozenset({errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 
 
 def ensure_open() -> None:

@@ -3,15 +3,13 @@
 
 import argparse
 import datetime
-import logging
+import traceback
 import typing as ty
 
 from cliff import columns, command, lister, show
 
-from rbd_worker import errors, service, streams
+from rbd_worker import errors, model, service, streams
 from rbd_worker.cli import app as apps
-
-LOG = logging.getLogger(__name__)
 
 
 class _Ours(command.Command):
@@ -68,11 +66,12 @@ class _Ours(command.Command):
             self.app.stdout.flush()
             return status
         except OSError as e:
-            if e.filename is not None:
+            if e.errno not in streams.WRITE_ERRORS or e.filename is not None:
                 raise
-            return streams.unprinted("rbd-workerctl", e)  # all other files' errors are ours
+            return streams.unprinted("rbd-workerctl", e)  # errors of other files are ours
         except errors.Error as e:
-            LOG.debug("%s", e, exc_info=True)  # shown with --debug
+            if self.app.options.debug:
+                traceback.print_exception(e, file=self.app.stderr)
             print(f"rbd-workerctl: {self.sentence(e)}", file=self.app.stderr)
             return 1
 
@@ -117,12 +116,21 @@ class Lines(columns.FormattableColumn[list[str]]):
 
 def add_host(parser: argparse.ArgumentParser) -> None:
     """``--host``: ask the worker of another host."""
-    parser.add_argument("--host", metavar="HOST", help="of that host instead of this one")
+    parser.add_argument("--host", metavar="HOST", type=host_name,
+                        help="of that host instead of this one")
 
 
 def add_yes(parser: argparse.ArgumentParser) -> None:
     """``--yes``, for a command that asks by ``confirm``."""
     parser.add_argument("--yes", action="store_true", help="do not ask")
+
+
+def host_name(text: str) -> str:
+    """What can be a host's name, for argparse."""
+    try:
+        return model.host_name(text)
+    except errors.BadHostName as e:
+        raise argparse.ArgumentTypeError(str(e)) from None
 
 
 def positive(text: str) -> int:

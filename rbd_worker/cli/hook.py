@@ -95,6 +95,8 @@ def _ping(settings: conf.Settings) -> tuple[str, float]:
     except hook.Unanswered as e:
         if isinstance(e.__cause__, PermissionError):
             return "cannot be asked: only root and the worker's user may", 0.0
+        if isinstance(e.__cause__, ConnectionRefusedError):
+            return "no answer: nobody listens on the socket (does rbd-worker run?)", 0.0
         return f"no answer: {e}", 0.0
     took = (time.monotonic() - began) * 1000
     version, _, asked = hook.printable(answer.text).partition(" ")

@@ -45,7 +45,7 @@ class Report(base.Command):
                             help="2d (ago), 2026-11-20 or 2026-11-20T14:30 (default: 7d); what "
                                  "is still open from before is shown as well")
         parser.add_argument("--until", metavar="WHEN", type=times.moment, help="(default: now)")
-        parser.add_argument("--host", metavar="HOST", action="append",
+        parser.add_argument("--host", metavar="HOST", action="append", type=base.host_name,
                             help="of that host instead of this one; may be given several times")
         parser.add_argument("--limit", type=base.positive, default=2000, metavar="N",
                             help="of each host at most so many migrations (default: 2000)")

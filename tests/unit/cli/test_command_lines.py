@@ -38,6 +38,7 @@ def shell(line: str, buffered: bool = True) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("words", [
     (), ("preflight",), ("preflight", "node2", "--all"),
     ("preflight", "--all", "--instance", UUID),
+    ("status", "--host", "*"), ("trash", "list", "--host", ""),
     ("report", "--html", "-", "--since", "1d", "--until", "2d")])
 def test_a_wrong_command_line_ends_with_2_and_its_usage(words: tuple[str, ...]) -> None:
     done = run(*words)
@@ -76,6 +77,12 @@ def test_every_command_has_examples_that_it_takes(entry: importlib.metadata.Entr
 def test_every_word_of_every_command_is_explained(entry: importlib.metadata.EntryPoint) -> None:
     _, parser = parser_of(entry)
     assert [action.dest for action in parser._actions if not action.help] == []
+
+
+def test_with_debug_it_is_shown_where_an_error_came_from() -> None:
+    words = ("--config-file", "/nowhere.conf", "status")
+    assert run(*words).stderr.startswith("rbd-workerctl: ")
+    assert run("--debug", *words).stderr.startswith("Traceback")
 
 
 # -- streams -----------------------------------------------------------------
