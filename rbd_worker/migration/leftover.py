@@ -13,19 +13,23 @@ import logging
 from rbd_worker import errors
 from rbd_worker.migration import proof
 from rbd_worker.migration.task import Ports
+from rbd_worker.model import Evidence
 
 LOG = logging.getLogger(__name__)
 
 #: Seconds that a directory must have stood unchanged.  A message may arrive
 #: late: what is younger may be what nova-compute has just made for the guest.
-#: An older one of nova-compute's would have a job on the source's domain.
 MIN_AGE = 0.5
 
 
-def ensure_no_leftover(ports: Ports, instance: str, holder: str) -> None:
+def ensure_no_leftover(ports: Ports, instance: str, holder: str,
+                       asked: float | None = None) -> None:
     """Trash this host's directory of ``instance`` if it is proven to be a leftover.
 
     :param holder: the host that is said to have the guest; its own testimony decides.
+    :param asked: when the live migration was asked for, in seconds since the epoch.  What
+        was changed later nova-compute may have made for the guest: with volumes and networks
+        to prepare, minutes pass before there is a job at the source.
     :raises errors.LeftoverStays: it is one, and ``audit_action`` is ``report``.
     :raises errors.Error: it is not proven to be one, and stays.
     """
@@ -40,9 +44,25 @@ def ensure_no_leftover(ports: Ports, instance: str, holder: str) -> None:
         if age < MIN_AGE:
             raise errors.NotProven(instance=instance,
                                    reason=f"it was changed {max(age, 0):.1f} s ago")
+        if asked is not None and directory.changed >= asked:
+            raise errors.NotProven(instance=instance, reason="it was changed after this live "
+                                                             "migration was asked for")
+        evidence = proof.proven(ports, directory, holder, "")
+        _demand_active(evidence, holder)
         if not ports.settings.audit_acts:
-            proof.proven(ports, directory, holder, "")
             raise errors.LeftoverStays(instance=instance, holder=holder)
-        item = proof.trash_if_proven(ports, directory, holder, "")
+        item = proof.take(ports, directory, evidence, "")
     LOG.info("[instance: %s] a leftover stood in the way of a live migration; it is in the "
              "trash as %s (the guest is on %s)", instance, item.id, holder)
+
+
+def _demand_active(evidence: Evidence, holder: str) -> None:
+    """Nova live-migrates no guest that is shut off, but a cold migration makes its directory here.
+
+    :raises errors.NotProven: the check was late, or forged.
+    """
+    state = evidence.holder_state
+    if state is None or not state.is_active:
+        raise errors.NotProven(
+            instance=evidence.instance,
+            reason=f"{holder} says {state}: only a guest that runs elsewhere proves a leftover")

@@ -46,7 +46,12 @@ def trash_if_proven(ports: Ports, directory: instances.PinnedDirectory, holder: 
         outside any plan.
     :raises errors.NotProven: with the doubt.
     """
-    evidence = proven(ports, directory, holder, asking_for)
+    return take(ports, directory, proven(ports, directory, holder, asking_for), asking_for)
+
+
+def take(ports: Ports, directory: instances.PinnedDirectory, evidence: Evidence,
+         asking_for: str) -> trash.Item:
+    """Take the directory on evidence that was gathered just now; arguments as above."""
     item = ports.trash.take(directory, evidence, asking_for)
     ports.told.trashed(directory.instance, item.id, "plan" if asking_for else "arrival")
     return item

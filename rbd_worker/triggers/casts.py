@@ -18,7 +18,7 @@ import typing as ty
 from collections import abc
 
 from rbd_worker import errors, model
-from rbd_worker.triggers import envelope
+from rbd_worker.triggers import envelope, values
 from rbd_worker.triggers.envelope import BadEnvelope, MessageTooLarge
 
 __all__ = ["AbortCast", "BadCast", "BadCastDestination", "BadCastInstance", "BadCastMigration",
@@ -26,14 +26,9 @@ __all__ = ["AbortCast", "BadCast", "BadCastDestination", "BadCastInstance", "Bad
            "LiveMigrationCast", "MessageTooLarge", "PostAtDestination",
            "RollbackAtDestination", "parse"]
 
-_Object = abc.Mapping[str, ty.Any]
-
 _REQUEST_ID = re.compile(r"req-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
 _UNIQUE_ID = re.compile(r"[A-Za-z0-9._-]{1,120}\Z")
 _IMAGE_TYPE = re.compile(r"[a-z0-9_-]{1,32}\Z")
-_MAX_ID = 2 ** 63 - 1
-#: nova.objects' prefix, and oslo.versionedobjects' own.
-_OBJECT_DATA = ("nova_object.data", "versioned_object.data")
 
 
 class BadCast(errors.BadInput):
@@ -110,11 +105,16 @@ class ForceCompleteCast(Heard):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CheckDestination(Heard):
-    """``check_can_live_migrate_destination``: the earliest sign, heard on the destination."""
+    """``check_can_live_migrate_destination``: the earliest sign, heard on the destination.
+
+    :ivar asked: when somebody asked Nova for the migration, by the clock of its API's host,
+        in seconds since the epoch; None where not sent.
+    """
 
     source_hint: str | None
     migration_key: str
     migration_id: int | None
+    asked: float | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -154,7 +154,7 @@ def parse(body: bytes | str, *, host: str, max_body: int = envelope.MAX_BODY) ->
     return reader(call, host)
 
 
-def _unique_id(message: _Object, body: bytes | str) -> str:
+def _unique_id(message: values.Object, body: bytes | str) -> str:
     """The message's id; a digest stands for one that is missing or strange."""
     value = message.get("_unique_id")
     if isinstance(value, str) and _UNIQUE_ID.match(value):
@@ -166,14 +166,15 @@ def _unique_id(message: _Object, body: bytes | str) -> str:
 class _Call:
     """One RPC message, read field by field."""
 
-    def __init__(self, method: str, message: _Object, unique_id: str) -> None:
+    def __init__(self, method: str, message: values.Object, unique_id: str) -> None:
         self.method = method
         self.unique_id = unique_id
         args = message.get("args")
-        self.args: _Object = args if isinstance(args, dict) else {}
+        self.args: values.Object = args if isinstance(args, dict) else {}
         request_id = message.get("_context_request_id")
-        self.request_id = _if_matches(_REQUEST_ID, request_id) or ""
-        self.migration = _data(self.args.get("migration"))
+        self.request_id = values.if_matches(_REQUEST_ID, request_id) or ""
+        self.asked = values.moment(message.get("_context_timestamp"))
+        self.migration = values.data(self.args.get("migration"))
 
     def refused(self, cls: type[BadCast], reason: str) -> BadCast:
         return cls(method=self.method, reason=reason, unique_id=self.unique_id)
@@ -183,12 +184,12 @@ class _Call:
         return self.migration.get("migration_type") in (None, "live-migration")
 
     def instance(self) -> str:
-        value = _data(self.args.get("instance")).get("uuid")
+        value = values.data(self.args.get("instance")).get("uuid")
         if value is None:
             raise self.refused(BadCastInstance, "it names no instance")
-        if not _is_good(model.canonical_uuid, value):
+        if not values.is_good(model.canonical_uuid, value):
             raise self.refused(BadCastInstance, "the instance's UUID is not a canonical UUID "
-                                                f"but {_shape(value)}")
+                                                f"but {values.shape(value)}")
         instance = ty.cast(str, value)
         owner = self.migration.get("instance_uuid")
         if owner is not None and owner != instance:
@@ -199,9 +200,9 @@ class _Call:
         value = self.args.get("dest")
         if value is None:
             raise self.refused(BadCastDestination, "it names no destination")
-        if not _is_good(model.host_name, value):
+        if not values.is_good(model.host_name, value):
             raise self.refused(BadCastDestination, "the destination is not a host name "
-                                                   f"but {_shape(value)}")
+                                                   f"but {values.shape(value)}")
         if value == host:
             raise self.refused(DestinationIsHere, "the destination is this host itself")
         return ty.cast(str, value)
@@ -209,26 +210,27 @@ class _Call:
     def source_hint(self) -> str | None:
         """Who Nova thinks has the guest; only a hint, so a strange one is none."""
         for value in (self.migration.get("source_compute"),
-                      _data(self.args.get("instance")).get("host")):
-            if _is_good(model.host_name, value):
+                      values.data(self.args.get("instance")).get("host")):
+            if values.is_good(model.host_name, value):
                 return ty.cast(str, value)
         return None
 
     def migration_key(self, instance: str) -> str:
         uuid, number = self.migration.get("uuid"), self.migration_id()
-        if _is_good(model.canonical_uuid, uuid):
+        if values.is_good(model.canonical_uuid, uuid):
             return ty.cast(str, uuid)
         return f"msg-{self.unique_id}" if number is None else f"id-{number}-{instance}"
 
     def migration_id(self) -> int | None:
-        return _number(self.migration.get("id"))
+        return values.number(self.migration.get("id"))
 
     def block_migration(self) -> bool | None:
         value = self.args.get("block_migration")
         return value if isinstance(value, bool) else None
 
     def image_type(self) -> str | None:
-        return _if_matches(_IMAGE_TYPE, _data(self.args.get("migrate_data")).get("image_type"))
+        sent = values.data(self.args.get("migrate_data"))
+        return values.if_matches(_IMAGE_TYPE, sent.get("image_type"))
 
     def common(self) -> dict[str, str]:
         return {"instance": self.instance(), "unique_id": self.unique_id,
@@ -244,21 +246,22 @@ def _live_migration(call: _Call, host: str) -> Heard:
 
 
 def _abort(call: _Call, _host: str) -> Heard:
-    number = _number(call.args.get("migration_id"))
+    number = values.number(call.args.get("migration_id"))
     if number is None:
         raise call.refused(BadCastMigration, "it names no migration")
     return AbortCast(**call.common(), migration_id=number)
 
 
 def _force_complete(call: _Call, _host: str) -> Heard:
-    return ForceCompleteCast(**call.common(), migration_id=_number(call.args.get("migration_id")))
+    number = values.number(call.args.get("migration_id"))
+    return ForceCompleteCast(**call.common(), migration_id=number)
 
 
 def _check_destination(call: _Call, _host: str) -> Heard:
     common = call.common()
     return CheckDestination(
         **common, source_hint=call.source_hint(), migration_id=call.migration_id(),
-        migration_key=call.migration_key(common["instance"]))
+        migration_key=call.migration_key(common["instance"]), asked=call.asked)
 
 
 def _rollback(call: _Call, _host: str) -> Heard:
@@ -277,41 +280,3 @@ _READERS: dict[str, abc.Callable[[_Call, str], Heard]] = {
     "rollback_live_migration_at_destination": _rollback,
     "post_live_migration_at_destination": _post,
 }
-
-
-def _data(value: object) -> _Object:
-    """The fields of a versioned object or of a plain dict; none for anything else."""
-    if not isinstance(value, dict):
-        return {}
-    for name in _OBJECT_DATA:
-        if name in value:
-            data = value[name]
-            return data if isinstance(data, dict) else {}
-    return value
-
-
-def _is_good(check: abc.Callable[[object], str], value: object) -> bool:
-    try:
-        check(value)
-    except errors.BadInput:
-        return False
-    return True
-
-
-def _if_matches(pattern: re.Pattern[str], value: object) -> str | None:
-    return value if isinstance(value, str) and pattern.match(value) else None
-
-
-def _number(value: object) -> int | None:
-    """A database id: a positive integer; True is none."""
-    if type(value) is int and 0 < value <= _MAX_ID:
-        return value
-    return None
-
-
-def _shape(value: object) -> str:
-    """What a refused value looks like, without quoting it."""
-    if not isinstance(value, str):
-        return f"of type {type(value).__name__}"
-    path = ", with a path in it" if "/" in value or ".." in value else ""
-    return f"a string of {len(value)} characters{path}"

@@ -104,18 +104,18 @@ class Hearing:
                 return
             self._looking.add(check.instance)
         self._coordinator.submit(request_context.bound(functools.partial(
-            self._ensure_no_leftover, check.instance, check.source_hint)))
+            self._ensure_no_leftover, check.instance, check.source_hint, check.asked)))
 
-    def _ensure_no_leftover(self, instance: str, holder: str) -> None:
+    def _ensure_no_leftover(self, instance: str, holder: str, asked: float | None) -> None:
         try:
-            self._look(instance, holder)
+            self._look(instance, holder, asked)
         finally:
             with self._lock:
                 self._looking.discard(instance)
 
-    def _look(self, instance: str, holder: str) -> None:
+    def _look(self, instance: str, holder: str, asked: float | None) -> None:
         try:
-            leftover.ensure_no_leftover(self._ports, instance, holder)
+            leftover.ensure_no_leftover(self._ports, instance, holder, asked)
         except errors.Error as e:
             LOG.warning("[instance: %s] a directory stands here although a live migration to "
                         "this host is being checked: %s", instance, e.sentence)

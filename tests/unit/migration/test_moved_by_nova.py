@@ -2,6 +2,7 @@
 """Executor nova: nova-compute moves the guest, and the workers see to its files."""
 
 import shutil
+import time
 
 import pytest
 
@@ -22,6 +23,10 @@ def _leftover(host: Host, guest: str) -> dict[str, bytes]:
     host.directory(guest).mkdir()
     (host.directory(guest) / "console.log").write_text("from long ago\n")
     return host.files(guest)
+
+
+def _in_novas_words(moment: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S.000000", time.gmtime(moment))
 
 
 # -- success -----------------------------------------------------------------
@@ -257,6 +262,49 @@ def test_a_directory_that_was_made_just_now_is_no_leftover(world: World, here: H
     assert there.files(guest) == content
     (refusal,) = there.alive.journal.refusals()
     assert "it was changed" in refusal.reason
+
+
+def test_a_check_that_is_heard_late_takes_nothing_that_nova_made_meanwhile(
+        world: World, here: Host, there: Host) -> None:
+    """nova-compute waits for volumes and networks, with no job at the source yet.
+
+    Nor did the source's worker hear the cast: both were restarted, say.
+    """
+    guest = world.boot(here)
+    asked = time.time()
+    check = conductor.check_destination(world.order(guest, here, there))
+    content = _leftover(there, guest)
+    world.timeline.pass_time(100)
+    there.cast(check | {"_context_timestamp": _in_novas_words(asked)})
+    world.timeline.pass_time(60)
+    assert there.files(guest) == content
+    (refusal,) = there.alive.journal.refusals()
+    assert "changed after this live migration was asked for" in refusal.reason
+
+
+def test_what_stood_before_nova_was_asked_is_a_leftover(world: World, here: Host,
+                                                        there: Host) -> None:
+    guest = world.boot(here)
+    _leftover(there, guest)
+    check = conductor.check_destination(world.order(guest, here, there))
+    world.timeline.pass_time(100)
+    there.cast(check | {"_context_timestamp": _in_novas_words(world.timeline.now)})
+    world.timeline.pass_time(60)
+    assert not there.has_directory(guest)
+
+
+def test_a_check_takes_no_directory_of_a_guest_that_is_shut_off(world: World, here: Host,
+                                                                there: Host) -> None:
+    """A cold migration to this host makes its directory before libvirt knows the guest here."""
+    guest = world.boot(here)
+    here.libvirt.states[guest] = GuestState.SHUTOFF
+    content = _leftover(there, guest)
+    world.timeline.pass_time(100)
+    there.cast(conductor.check_destination(world.order(guest, here, there)))
+    world.timeline.pass_time(60)
+    assert there.files(guest) == content
+    (refusal,) = there.alive.journal.refusals()
+    assert f"{here.name} says shutoff" in refusal.reason
 
 
 def test_a_check_that_names_another_holder_removes_nothing(make_world: MakeWorld) -> None:

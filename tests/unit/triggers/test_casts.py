@@ -27,7 +27,7 @@ def test_a_captured_live_migration_is_read_field_by_field():
     ("success/check_destination", "nv2", casts.CheckDestination(
         instance=INSTANCE, source_hint="nv1", migration_id=5,
         migration_key="dad3cb9c-d37d-4e97-8267-cb4231051f73",
-        unique_id="22ee6d59dacf4c95940be4de076b9cc5",
+        unique_id="22ee6d59dacf4c95940be4de076b9cc5", asked=1795488837.624188,
         request_id="req-d33930f8-44da-4d6a-a227-f47ca2792a37")),
     ("success/post_at_destination", "nv2", casts.PostAtDestination(
         instance=INSTANCE, source_hint="nv1", unique_id="464adba9b9034ab0bca3e25c34da99f9",
@@ -49,6 +49,16 @@ def test_each_captured_message_becomes_its_own_type(name, host, expected):
 @pytest.mark.parametrize("name", ["success/check_source", "success/pre_live_migration"])
 def test_novas_messages_to_itself_are_not_ours(name):
     assert casts.parse(wire.body(name), host="nv2") is None
+
+
+@pytest.mark.parametrize("sent", [
+    None, "", "yesterday", "2026-13-24T02:53:57", "2026-11-24T02:53:57+05:00", 1795488837,
+    "2026-11-24T02:53:57.6241881", {}])
+def test_a_time_in_another_form_than_novas_is_none(sent):
+    message = wire.message("success/check_destination")
+    heard = parse({**message, "_context_timestamp": sent}, "nv2")
+    assert isinstance(heard, casts.CheckDestination)
+    assert heard.asked is None
 
 
 def test_a_forced_completion_needs_no_migration_id():
