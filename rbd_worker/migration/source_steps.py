@@ -10,7 +10,7 @@ import logging
 import typing as ty
 
 from rbd_worker import errors, retries
-from rbd_worker.host import probe
+from rbd_worker.host import instances, probe
 from rbd_worker.host.hypervisor import MoveOrder
 from rbd_worker.migration import pins, proof, quarrel, records, results, rivals
 from rbd_worker.migration.task import Task
@@ -217,6 +217,10 @@ def ensure_source_removed(task: Task) -> results.Result:
     with ports.directories.pin(migration.instance) or _nothing() as directory:
         if directory is None:
             return results.Done({"removed": "nothing was left"})
+        if _is_another(task, directory):
+            LOG.info("%s a newer directory has its name here by now; it is left to the audit",
+                     migration)
+            return results.Done({"kept": "it is not the directory that the guest left"})
         if task.is_nova and _nova_may_still_clean_up(task):
             return results.Wait(2, "nova-compute is given time to remove the directory")
         if task.is_nova:
@@ -235,6 +239,12 @@ def ensure_source_removed(task: Task) -> results.Result:
                         "audit", migration, migration.destination)
             return results.Done({"kept": e.sentence})
     return results.Done({"trash": item})
+
+
+def _is_another(task: Task, directory: instances.PinnedDirectory) -> bool:
+    """Nova made it since: for a cold migration that comes here, say, whose guest is shut off."""
+    held = task.notes.get("ensure_files_pinned", {})
+    return "skipped" not in held and list(directory.identity) != held.get("identity")
 
 
 def _has_moved_on(task: Task) -> bool:

@@ -146,3 +146,27 @@ def test_a_guest_that_died_on_its_way_back_and_stays_is_given_its_files(
     found = there.files(guest)
     assert {name: found[name] for name in worlds.FILES} == worlds.FILES
     assert found["console.log.0"].decode().splitlines() == here.libvirt.said
+
+
+def test_a_directory_that_nova_made_since_is_not_what_the_guest_left(
+        make_world: MakeWorld) -> None:
+    """The destination's worker is away for hours; the guest comes back by a cold migration."""
+    world = make_world("nova", unresolved_retry_max=60)
+    here, there = world.hosts
+    guest = world.boot(here)
+    there.restarts_after = None
+    order = world.order(guest, here, there)
+    worlds.Nova(world, order).begin()
+    world.timeline.pass_time(1)
+    there.kill()
+    world.timeline.pass_time(3600)
+    assert not here.has_directory(guest)
+    there.libvirt.states[guest] = GuestState.SHUTOFF
+    here.directory(guest).mkdir()
+    (here.directory(guest) / "disk.info").write_bytes(b"{}")
+    there.start()
+    world.timeline.pass_time(3600)
+    assert here.entry(order.uuid).outcome is Outcome.COMPLETED
+    assert here.files(guest) == {"disk.info": b"{}"}
+    assert here.trashed() == []
+    assert "console.log.0" in there.files(guest)
