@@ -283,9 +283,10 @@ class Nova:
             self._roll_back()
             return
         directory.mkdir(mode=0o755)
-        self._after(0.3, self._move)
+        self._after(0.3, self.move)
 
-    def _move(self) -> None:
+    def move(self) -> None:
+        """The guest moves, and Nova ends what it has begun."""
         self.transfer = fakes.Transfer(self.order.instance, self.source.libvirt,
                                        self.destination.libvirt)
         self.transfer.begin()

@@ -251,14 +251,15 @@ class Coordinator:
         return False
 
     def rolled_back(self, instance: str) -> None:
-        """A hint that Nova gave a migration up: open tasks ask both hosts.
+        """A hint that Nova gave a migration to this host up: open tasks ask both hosts.
 
+        A source hears of it from its destination, which sees what Nova does there.
         Nova may be faster than the source's worker: the hint is then kept for
         the task that is about to be opened.
         """
         tasks = self.tasks_of(instance)
         for task in tasks:
-            task.rollback_requested = True
+            task.rollback_requested |= task.migration.role is Role.DESTINATION
             self.wake(task.key)
         with self._lock:
             self._given_up.pop(instance, None)

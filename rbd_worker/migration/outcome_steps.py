@@ -90,10 +90,30 @@ def ensure_settled_at_destination(task: Task) -> results.Result:
         return results.Wait(pause, "the guest is arriving")
     if not task.rollback_requested and task.finish is None and task.attempts == 1:
         return results.Wait(pause, "the source goes on")
-    if task.rollback_requested:
+    if task.rollback_requested and not _nova_may_go_on(task):
         task.note("given_up", heard=True)
     there = ports.peers.testify(migration.source, migration.instance)
     return _as_destination(task, settle(_state(there), here), there, pause)
+
+
+def _nova_may_go_on(task: Task) -> bool:
+    """Executor nova: whether its rollback was heard, but is not seen.
+
+    The message may be forged, or of an earlier attempt.  Nova's rollback removes the
+    directory that it made here; while that stands the source holds its files.
+    """
+    if not task.is_nova or task.is_shared:
+        return False
+    try:
+        directory = task.ports.directories.pin(task.migration.instance)
+    except errors.Error:
+        return False  # nothing that Nova made
+    if directory is None:
+        return False
+    directory.close()
+    if "rollback_heard" not in task.notes:
+        task.note("rollback_heard", at=task.ports.clock())
+    return task.seconds_since("rollback_heard") < task.ports.settings.nova_cleanup_grace
 
 
 def whether_source_goes_on(task: Task) -> results.Result:

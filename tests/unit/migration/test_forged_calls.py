@@ -19,7 +19,7 @@ from tests import world as worlds
 from tests.fakes import Client
 from tests.unit.conftest import MakeWorld
 from tests.unit.host.entries import entry_of
-from tests.world import World
+from tests.world import Nova, World
 
 EXECUTORS = ["libvirt", "nova"]
 
@@ -351,3 +351,37 @@ def test_a_forged_live_migration_cast_beside_nova_moves_and_removes_nothing(
     assert there.staged(guest) == []
 
 
+@pytest.mark.parametrize("at", ["node01", "node02"])
+def test_a_forged_rollback_while_nova_prepares_costs_no_console_history(
+        make_world: MakeWorld, at: str) -> None:
+    """nova-compute goes on, and removes the source's directory at the end."""
+    world = make_world("nova")
+    here, there = world.hosts
+    guest = world.boot(here)
+    nova = Nova(world, world.order(guest, here, there))
+    here.cast(conductor.live_migration(nova.order))
+    there.directory(guest).mkdir()
+    world.timeline.pass_time(5)
+    world.host(at).cast(conductor.rollback_at_destination(nova.order))
+    world.timeline.pass_time(20)
+    nova.move()
+    world.timeline.pass_time(600)
+    assert not here.has_directory(guest)
+    assert there.files(guest)["console.log.0"].decode().splitlines() == here.libvirt.said
+    assert there.entry(nova.order.uuid).outcome is Outcome.COMPLETED
+
+
+def test_a_rollback_after_which_novas_directory_stays_ends_the_migration_all_the_same(
+        make_world: MakeWorld) -> None:
+    world = make_world("nova", nova_cleanup_grace=60)
+    here, there = world.hosts
+    guest = world.boot(here)
+    here.cast(conductor.live_migration(order := world.order(guest, here, there)))
+    there.directory(guest).mkdir()
+    world.timeline.pass_time(5)
+    there.cast(conductor.rollback_at_destination(order))
+    world.timeline.pass_time(50)
+    assert here.entry(order.uuid).is_open
+    world.timeline.pass_time(60)
+    for host in world.hosts:
+        assert host.entry(order.uuid).outcome is Outcome.FAILED
