@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Copies of a coming guest's files, in ``.rbd-worker/staging/<uuid>/``.
 
-Nothing in here is the only copy of anything, so all of it may be dropped at
-any moment.  Each operation can be repeated after a kill at any point: what is
-staged is known by its digest, what was promoted by device and inode, and the
-list of files is kept beside them for the case that the source cannot tell it
-again.
+What a migration staged may be the only copy that is left, where Nova removed the
+source's directory and that host's worker died.  So it is dropped on account of
+that migration only; another one of the guest has an area of its own.  Each
+operation can be repeated after a kill at any point: what is staged is known by
+its digest, what was promoted by device and inode, and the list of files is kept
+beside them for the case that the source cannot tell it again.
 """
 
 import dataclasses
@@ -47,10 +48,14 @@ class _Promoted(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Staging:
-    """Used by one thread at a time for one instance; holds nothing open in between."""
+    """Used by one thread at a time for one area; holds nothing open in between.
 
-    def __init__(self, directories: Instances, instance: str) -> None:
+    :param area: the name of the migration's area; the instance's UUID where it is empty.
+    """
+
+    def __init__(self, directories: Instances, instance: str, area: str = "") -> None:
         self.instance = model.canonical_uuid(instance)
+        self._area = area or self.instance
         self._directories = directories
         self._label = f"staging of {instance}"
 
@@ -142,9 +147,9 @@ class Staging:
         """
         with (syscalls.translated(self._label),
               syscalls.held(self._directories.area(_STAGING)) as staging):
-            if syscalls.identity(self.instance, staging) is None:
+            if syscalls.identity(self._area, staging) is None:
                 return None
-            with Area(self.instance, staging) as area:
+            with Area(self._area, staging) as area:
                 if not area.paths():
                     return None
                 limits = self._directories.limits
@@ -152,15 +157,15 @@ class Staging:
                     limits, max_files=limits.max_files + _OWN, max_depth=limits.max_depth + 1))
 
     def drop(self) -> None:
-        """Nothing of the instance is staged."""
+        """Nothing is staged in this area."""
         with (syscalls.translated(self._label),
               syscalls.held(self._directories.area(_STAGING)) as staging):
-            removal.remove_tree(self.instance, staging)
+            removal.remove_tree(self._area, staging)
 
     def opened(self) -> Area:
         """The area itself, made if it is missing."""
         with syscalls.held(self._directories.area(_STAGING)) as staging:
-            return Area(self.instance, staging)
+            return Area(self._area, staging)
 
     def _check_space(self, area: Area, entries: tuple[FileEntry, ...]) -> None:
         """Refuse what cannot fit before any of it is pulled.

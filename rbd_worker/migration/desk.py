@@ -8,7 +8,7 @@ happens follows from what this host itself observes.
 import logging
 
 from rbd_worker import errors, request_context
-from rbd_worker.migration import engine
+from rbd_worker.migration import destination_steps, engine
 from rbd_worker.migration.coordinator import Coordinator
 from rbd_worker.migration.journal import StepState
 from rbd_worker.migration.task import Task
@@ -168,7 +168,10 @@ class Desk:
 
     def _open(self, migration: Migration) -> Task:
         self._coordinator.check_room(migration)
-        self._ports.journal.open(migration)
+        is_beside = any(other.migration.role is Role.DESTINATION
+                        for other in self._coordinator.tasks_of(migration.instance))
+        self._ports.journal.open(
+            migration, notes=destination_steps.note_of_area(migration) if is_beside else {})
         with request_context.of(migration.request_id):
             LOG.info("%s begins as destination, the guest is on %s", migration, migration.source)
         return self._coordinator.adopt(migration)

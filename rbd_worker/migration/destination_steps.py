@@ -13,10 +13,13 @@ from rbd_worker import errors
 from rbd_worker.host import console, instances, probe, staging
 from rbd_worker.migration import outcome_steps, pins, proof, results
 from rbd_worker.migration.task import Task
-from rbd_worker.model import GuestState, Role, Verdict
+from rbd_worker.model import GuestState, Migration, Role, Verdict
 from rpcapi import payloads
 
 LOG = logging.getLogger(__name__)
+
+#: Note of a migration whose staging area is not named for the instance alone.
+_AREA = "staging_area"
 
 
 def ensure_leftover_trashed(task: Task) -> results.Result:
@@ -204,8 +207,14 @@ def _is_shared(task: Task, theirs: payloads.PathProbe) -> bool:
     return fact.verdict is Verdict.NO
 
 
+def note_of_area(migration: Migration) -> dict[str, dict[str, ty.Any]]:
+    """What is journaled with a migration that begins while another one's files are staged here."""
+    return {_AREA: {"name": f"{migration.instance}.{migration.key}"}}
+
+
 def _staging(task: Task) -> staging.Staging:
-    return staging.Staging(task.ports.directories, task.migration.instance)
+    return staging.Staging(task.ports.directories, task.migration.instance,
+                           task.notes.get(_AREA, {}).get("name", ""))
 
 
 def _fetcher(task: Task) -> staging.Fetch:

@@ -170,3 +170,29 @@ def test_a_directory_that_nova_made_since_is_not_what_the_guest_left(
     assert here.files(guest) == {"disk.info": b"{}"}
     assert here.trashed() == []
     assert "console.log.0" in there.files(guest)
+
+
+def test_what_waits_for_a_source_that_is_away_outlives_a_later_migration(
+        make_world: MakeWorld) -> None:
+    """The guest leaves again and returns; the first source's worker lost its descriptors."""
+    world = make_world("nova", hosts=3, unresolved_retry_max=60)
+    here, there, third = world.hosts
+    guest = world.boot(here)
+    here.restarts_after = None
+    worlds.Nova(world, world.order(guest, here, there)).begin()
+    world.timeline.pass_time(1)
+    here.kill()
+    world.timeline.pass_time(60)
+    assert not here.has_directory(guest)
+    world.migrate(guest, there, third, seconds=600)
+    back = world.migrate(guest, third, there, seconds=600)
+    assert there.entry(back.uuid).outcome is Outcome.COMPLETED
+    here.start()
+    world.timeline.pass_time(3600)
+    found = there.files(guest)
+    history = b"".join(found[name] for name in found if name.startswith("console.log."))
+    assert "the guest has booted" in history.decode()
+    assert {name: found[name] for name in worlds.FILES} == worlds.FILES
+    assert all(entry.outcome is Outcome.COMPLETED for host in world.hosts
+               for entry in host.entries())
+    assert list((there.path / ".rbd-worker/staging").iterdir()) == []
