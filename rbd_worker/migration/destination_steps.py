@@ -53,7 +53,7 @@ def ensure_files_staged(task: Task) -> results.Result:
     staged = area.ensure(request.root, request.entries, _fetcher(task))
     if not task.is_nova:  # becomes the directory as it is; else each file is looked at again
         area.sync()
-    return results.Done({"staged": staged,
+    return results.Done({"staged": staged, "identity": _identity(request.probe),
                          "bytes": sum(entry.data for entry in request.entries)})
 
 
@@ -65,22 +65,65 @@ def _without_prepare(task: Task) -> results.Result:
 
 
 def ensure_staging_dropped(task: Task) -> None:
-    """Nothing of this migration is left in staging; these were copies only."""
+    """Nothing of this migration is left in staging.
+
+    These were copies only where the source's directory is the one they were copied from.  It
+    is not where the guest had moved and is back, with that host's worker away all the time:
+    Nova removed the originals, and what nothing else holds is in the trash.
+    """
+    if _are_originals_gone(task):
+        item = _saved(task, "copies of the guest's files, whose originals stand on "
+                            f"{task.migration.source} no more")
+        if item:
+            LOG.warning("%s turns back although the source's directory is another one by now; "
+                        "what was staged for it is in the trash as %s", task.migration, item)
     _staging(task).drop()
+
+
+def _are_originals_gone(task: Task) -> bool:
+    """Executor nova: whether the guest is at the source, in another directory than was copied.
+
+    :raises errors.OutcomeUnknown: it cannot tell now.
+    """
+    copied = task.notes.get("ensure_files_staged", {}).get("identity")
+    if not task.is_nova or task.is_shared or copied is None:
+        return False
+    migration = task.migration
+    there = task.ports.peers.testify(migration.source, migration.instance, probe.identity(
+        task.ports.directories, migration.instance))
+    if there.state == "unknown":
+        raise errors.OutcomeUnknown(instance=migration.instance,
+                                    reason=f"{there.host} says unknown {there.reason}")
+    if there.state == GuestState.ABSENT:
+        return False  # it left with another order, whose plan has its files
+    if any(e.listed for e in there.entries if (e.migration, e.role) == (
+            migration.key, Role.SOURCE.value)):
+        return False  # its worker has not been away since, and holds them itself
+    return there.probe is None or _identity(there.probe) != copied
+
+
+def _identity(theirs: payloads.PathProbe) -> list[int]:
+    """Of a directory: its inode, whose number may be used again, and when it was changed."""
+    return [theirs.inode, theirs.changed_ns]
 
 
 def ensure_staging_saved(task: Task) -> None:
     """What is staged is in the trash: an operator's word is no proof that the source has it."""
+    item = _saved(task, "copies of the guest's files that waited here for their migration, "
+                        "which an operator resolved")
+    _staging(task).drop()
+    if item:
+        LOG.warning("%s is resolved by an operator; what was staged for it is in the trash as "
+                    "%s", task.migration, item)
+
+
+def _saved(task: Task, why: str) -> str:
+    """The id of the trash item with all that is staged; empty where nothing is."""
     files = _staging(task).pinned()
     if files is None:
-        return
+        return ""
     with contextlib.closing(files):
-        item = task.ports.trash.save(
-            files, task.migration.instance, "copies of the guest's files that waited here for "
-            "their migration, which an operator resolved", task.migration.key)
-    _staging(task).drop()
-    LOG.warning("%s is resolved by an operator; what was staged for it is in the trash as %s",
-                task.migration, item.id)
+        return task.ports.trash.save(files, task.migration.instance, why, task.migration.key).id
 
 
 def ensure_directory_made(task: Task) -> results.Result:

@@ -196,3 +196,28 @@ def test_what_waits_for_a_source_that_is_away_outlives_a_later_migration(
     assert all(entry.outcome is Outcome.COMPLETED for host in world.hosts
                for entry in host.entries())
     assert list((there.path / ".rbd-worker/staging").iterdir()) == []
+
+
+def test_copies_whose_originals_nova_removed_outlive_a_guest_that_came_back(
+        make_world: MakeWorld) -> None:
+    """The source's worker was away while the guest left and returned: it sees it at home."""
+    world = make_world("nova", unresolved_retry_max=60)
+    here, there = world.hosts
+    guest = world.boot(here)
+    here.restarts_after = None
+    order = world.order(guest, here, there)
+    worlds.Nova(world, order).begin()
+    world.timeline.pass_time(1)
+    here.kill()
+    world.timeline.pass_time(60)
+    world.migrate(guest, there, here, seconds=600)
+    assert here.libvirt.states == {guest: GuestState.RUNNING}
+    here.start()
+    world.timeline.pass_time(3600)
+    assert here.entry(order.uuid).outcome is Outcome.FAILED
+    assert there.entry(order.uuid).outcome is Outcome.FAILED
+    (item,) = there.trashed()
+    assert "whose originals stand on node01 no more" in item.reason
+    saved = worlds.files_below(there.path / ".rbd-worker/trash" / item.id / "directory")
+    assert any(b"the guest has booted" in content for content in saved.values())
+    assert there.staged(guest) == []
