@@ -59,6 +59,11 @@ class PinnedDirectory:
     def identity(self) -> syscalls.Identity:
         return self.device, self.inode
 
+    @property
+    def lasting_identity(self) -> list[int]:
+        """Also true of no later directory, where the file system can tell: to be journaled."""
+        return [self.device, self.inode, syscalls.generation(self.fd)]
+
     def is_current(self) -> bool:
         """True while the instance's name stands for this very directory."""
         with (syscalls.translated(self._instances_path),

@@ -154,6 +154,14 @@ class PinnedFiles:
             status = os.fstat(self._root_fd)
         return status.st_dev, status.st_ino
 
+    @property
+    def lasting_identity(self) -> list[int]:
+        """As :class:`PinnedDirectory`'s."""
+        with self._lock:
+            self._check_open()
+            status = os.fstat(self._root_fd)
+            return [status.st_dev, status.st_ino, syscalls.generation(self._root_fd)]
+
     def is_of(self, directory: PinnedDirectory | None) -> bool:
         """Whether these are the files of ``directory``, and not of one that is gone."""
         return directory is not None and directory.identity == self.directory

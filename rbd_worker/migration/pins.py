@@ -19,7 +19,7 @@ LOG = logging.getLogger(__name__)
 
 
 def pinned(task: Task) -> walk.PinnedFiles | None:
-    """The held files; None where nothing is held and no directory stands.
+    """The held files; None where nothing is held and no directory, or a later one, stands.
 
     :raises errors.UnsafeDirectory: it holds something that is not carried.
     """
@@ -27,8 +27,19 @@ def pinned(task: Task) -> walk.PinnedFiles | None:
         directory = task.ports.directories.pin(task.migration.instance)
         if directory is not None:
             with directory:
+                if is_another(task, directory):
+                    return None
                 task.files = walk.pin_files(directory, task.ports.directories.limits)
     return task.files
+
+
+def is_another(task: Task, directory: PinnedDirectory) -> bool:
+    """Whether the directory is not the one whose files were held first.
+
+    Nova made it since, for a guest that comes back: its files belong to a later migration.
+    """
+    held = task.notes.get("ensure_files_pinned", {}).get("identity")
+    return held is not None and directory.lasting_identity[:len(held)] != held
 
 
 def keep(task: Task) -> None:

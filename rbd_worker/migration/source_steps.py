@@ -31,7 +31,7 @@ def ensure_files_pinned(task: Task) -> results.Result:
     files = pins.pinned(task)
     if files is None:
         return results.Done({"files": 0})
-    return results.Done({"files": len(files.entries), "identity": list(files.directory)})
+    return results.Done({"files": len(files.entries), "identity": files.lasting_identity})
 
 
 def _has_moved(task: Task) -> bool:
@@ -244,7 +244,7 @@ def ensure_source_removed(task: Task) -> results.Result:
 def _is_another(task: Task, directory: instances.PinnedDirectory) -> bool:
     """Nova made it since: for a cold migration that comes here, say, whose guest is shut off."""
     held = task.notes.get("ensure_files_pinned", {})
-    return "skipped" not in held and list(directory.identity) != held.get("identity")
+    return pins.is_another(task, directory) or held.get("files") == 0
 
 
 def _has_moved_on(task: Task) -> bool:

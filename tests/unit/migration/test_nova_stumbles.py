@@ -221,3 +221,25 @@ def test_copies_whose_originals_nova_removed_outlive_a_guest_that_came_back(
     saved = worlds.files_below(there.path / ".rbd-worker/trash" / item.id / "directory")
     assert any(b"the guest has booted" in content for content in saved.values())
     assert there.staged(guest) == []
+
+
+def test_a_later_directory_is_not_taken_for_the_one_whose_files_were_staged(
+        make_world: MakeWorld) -> None:
+    """The source's worker was killed, and Nova tries to bring the guest back before it settles."""
+    world = make_world("nova", unresolved_retry_max=60)
+    here, there = world.hosts
+    guest = world.boot(here)
+    here.restarts_after = there.restarts_after = None
+    order = world.order(guest, here, there)
+    worlds.Nova(world, order).begin()
+    world.timeline.pass_time(1)
+    here.kill()
+    there.kill()
+    world.timeline.pass_time(60)
+    here.start()
+    world.migrate(guest, there, here, how="fail", seconds=60)
+    there.start()
+    world.timeline.pass_time(3600)
+    assert there.entry(order.uuid).outcome is Outcome.COMPLETED
+    assert b"the guest has booted" in there.files(guest)["console.log.0"]
+    assert {name: there.files(guest)[name] for name in worlds.FILES} == worlds.FILES
