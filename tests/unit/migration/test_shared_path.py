@@ -64,7 +64,7 @@ def test_beside_nova_a_shared_path_is_left_to_nova(make_world: MakeWorld) -> Non
     guest = world.boot(here)
     nova = Nova(world, world.order(guest, here, there), "post error")
     there.directory = lambda guest: pathlib.Path("/nowhere")  # type: ignore[method-assign]
-    nova._pre = lambda: nova._after(0.3, nova._move)  # type: ignore[method-assign]
+    nova._pre = lambda: nova._after(0.3, nova.move)  # type: ignore[method-assign]
     nova.begin()
     world.timeline.pass_time(600)
     assert _everything(world, guest) == worlds.FILES
