@@ -7,7 +7,6 @@ and a real directory; it is *pinned* by a descriptor, and whatever is done
 afterwards is done to that very directory, whoever swaps names meanwhile.
 """
 
-import contextlib
 import dataclasses
 import os
 import stat
@@ -130,18 +129,12 @@ class Instances:
               syscalls.held(private_directory(OWN, base, f"{self.path}/{OWN}")) as own):
             return private_directory(name, own, f"{self.path}/{OWN}/{name}")
 
-    @contextlib.contextmanager
-    def opened(self) -> ty.Iterator[int]:
-        """A descriptor of instances_path as it is now.
+    def opened(self) -> "_Opened":
+        """A descriptor of instances_path as it is now, until the block ends.
 
         :raises errors.InstancesPathAway: it is not what it was.
         """
-        with syscalls.translated(self.path):
-            base = _open_followed(self.path)
-        with syscalls.held(base):
-            if self._check is not None:
-                self._check(base)
-            yield base
+        return _Opened(self.path, self._check)
 
     @staticmethod
     def is_name(name: str) -> bool:
@@ -151,6 +144,28 @@ class Instances:
         except errors.BadInstanceUUID:
             return False
         return True
+
+
+class _Opened:  # a class, for a migration enters some hundred of these
+    __slots__ = ("_base", "_check", "_path")
+
+    def __init__(self, path: str, check: ty.Callable[[int], None] | None) -> None:
+        self._path = path
+        self._check = check
+
+    def __enter__(self) -> int:
+        with syscalls.translated(self._path):
+            self._base = _open_followed(self._path)
+        if self._check is not None:
+            try:
+                self._check(self._base)
+            except BaseException:
+                os.close(self._base)
+                raise
+        return self._base
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._base)
 
 
 def of(settings: conf.Settings, check: ty.Callable[[int], None] | None = None) -> Instances:
@@ -172,13 +187,14 @@ def private_directory(name: str, dir_fd: int, label: str) -> int:
     :raises errors.UnsafeDirectory: others could write there.
     """
     with syscalls.translated(label):
-        is_new = syscalls.identity(name, dir_fd) is None
-        fd = syscalls.ensure_directory(name, dir_fd)
+        try:
+            fd = syscalls.open_directory(name, dir_fd)
+        except FileNotFoundError:
+            fd = syscalls.ensure_directory(name, dir_fd)
+            os.fsync(dir_fd)  # what is later made durable in it has to be found again
         give_to_worker(fd, dir_fd)
-        if is_new:  # what is later made durable in it has to be found again
-            os.fsync(dir_fd)
     status = os.fstat(fd)
-    if status.st_uid in _worker_users(dir_fd) and not stat.S_IMODE(status.st_mode) & 0o022:
+    if _is_workers(status, dir_fd) and not stat.S_IMODE(status.st_mode) & 0o022:
         return fd
     os.close(fd)
     raise errors.UnsafeDirectory(
@@ -187,11 +203,14 @@ def private_directory(name: str, dir_fd: int, label: str) -> int:
 
 def give_to_worker(fd: int, dir_fd: int) -> None:
     """What an operator makes as root belongs to the worker's user, as what is around it does."""
+    if os.geteuid() != 0:
+        return
     around = os.fstat(dir_fd)
-    if os.geteuid() == 0 != around.st_uid and os.fstat(fd).st_uid == 0:
+    if around.st_uid != 0 == os.fstat(fd).st_uid:
         os.fchown(fd, around.st_uid, around.st_gid)
 
 
-def _worker_users(dir_fd: int) -> set[int]:
-    """As whom the worker may run: as this process, or, for root, as the directory's owner."""
-    return {os.geteuid()} | ({os.fstat(dir_fd).st_uid} if os.geteuid() == 0 else set())
+def _is_workers(status: os.stat_result, dir_fd: int) -> bool:
+    """The worker may run as this process, or, where that is root, as the directory's owner."""
+    user = os.geteuid()
+    return status.st_uid == user or (user == 0 and status.st_uid == os.fstat(dir_fd).st_uid)

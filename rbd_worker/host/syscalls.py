@@ -17,7 +17,6 @@ import fcntl
 import os
 import stat
 import sys
-import typing as ty
 
 from rbd_worker import errors
 from rbd_worker.host import deputy
@@ -127,19 +126,30 @@ def create_file(name: str, dir_fd: int, mode: int = 0o600) -> int:
     return os.open(name, flags, mode, dir_fd=dir_fd)
 
 
-@contextlib.contextmanager
-def parent_of(path: str, root: int) -> ty.Iterator[tuple[int, str]]:
+class parent_of:
     """The directory that holds ``path`` below ``root``, opened name by name, and the last name."""
-    *parents, name = path.split("/")
-    current = os.dup(root)
-    try:
-        for parent in parents:
-            following = open_directory(parent, current)
-            os.close(current)
-            current = following
-        yield current, name
-    finally:
-        os.close(current)
+
+    __slots__ = ("_current", "_path", "_root")
+
+    def __init__(self, path: str, root: int) -> None:
+        self._path = path
+        self._root = root
+
+    def __enter__(self) -> tuple[int, str]:
+        *parents, name = self._path.split("/")
+        self._current = os.dup(self._root)
+        try:
+            for parent in parents:
+                following = open_directory(parent, self._current)
+                os.close(self._current)
+                self._current = following
+        except BaseException:
+            os.close(self._current)
+            raise
+        return self._current, name
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._current)
 
 
 def open_below(path: str, root: int) -> int | None:

@@ -34,6 +34,8 @@ __all__ = ["Entry", "Journal", "JournalReader", "Record", "Refusal", "StepState"
 
 LOG = logging.getLogger(__name__)
 
+T = ty.TypeVar("T")
+
 _FILE = "journal.sqlite"
 #: How long ids of heard messages are remembered, in seconds: longer than the
 #: time to live of the tap's queue, after which no repetition can arrive.
@@ -90,8 +92,7 @@ class JournalReader:
     def records(self, migration: Migration) -> list[Record]:
         rows = self._read("SELECT at, step, state, data FROM record WHERE key=? AND role=?"
                           " ORDER BY id", migration.key, migration.role)
-        with self._decoding():
-            return [journal_rows.record(*row) for row in rows]
+        return self._decoded(journal_rows.record, rows)
 
     def has_record(self, migration: Migration, step: str) -> bool:
         return bool(self._read("SELECT 1 FROM record WHERE key=? AND role=? AND step=? LIMIT 1",
@@ -107,8 +108,7 @@ class JournalReader:
             return []
         rows = self._read("SELECT id, kind, instance, state, at, data FROM work WHERE kind=?"
                           " ORDER BY at, id", kind)
-        with self._decoding():
-            return [journal_rows.work(*row) for row in rows]
+        return self._decoded(journal_rows.work, rows)
 
     def has_heard(self, unique_id: str) -> bool:
         return bool(self._read("SELECT 1 FROM message WHERE unique_id=?", unique_id))
@@ -128,8 +128,7 @@ class JournalReader:
         rows = self._read(
             "SELECT key, instance, role, source, destination, executor, request_id, number,"
             f" opened, phase, outcome, reason, closed FROM entry {where}", *values)
-        with self._decoding():
-            return [journal_rows.entry(*row) for row in rows]
+        return self._decoded(journal_rows.entry, rows)
 
     def _about(self, name: str) -> str:
         if not self._has_table("about"):
@@ -145,11 +144,10 @@ class JournalReader:
         with self._lock, journal_file.translated(self.path):
             return self._db.execute(sql, values).fetchall()
 
-    @contextlib.contextmanager
-    def _decoding(self) -> ty.Iterator[None]:
+    def _decoded(self, make: ty.Callable[..., T], rows: list[tuple[ty.Any, ...]]) -> list[T]:
         """SQLite checks pages and types; what the values mean shows only here."""
         try:
-            yield
+            return [make(*row) for row in rows]
         except (ValueError, RecursionError, errors.BadInput) as e:
             raise journal_file.damaged(self.path, "a row makes no sense") from e
 
@@ -310,20 +308,6 @@ class Journal(JournalReader):
             db.execute("INSERT INTO about VALUES (?,?) ON CONFLICT (name)"
                        " DO UPDATE SET value=excluded.value", (name, value))
 
-    @contextlib.contextmanager
-    def _noticed(self) -> ty.Iterator[None]:
-        """Say once that writing fails, and once that it succeeds again."""
-        try:
-            yield
-        except errors.JournalUnusable as e:
-            if not self.trouble:
-                LOG.error("%s", e.sentence)
-            self.trouble = e.sentence
-            raise
-        if self.trouble:
-            self.trouble = ""
-            LOG.warning("the journal %s can be written again", self.path)
-
     def _forget_now_and_then(self) -> None:
         self._added += 1
         if self._added % _FORGET_EVERY == 0:
@@ -341,19 +325,33 @@ class Journal(JournalReader):
 
     @contextlib.contextmanager
     def _transaction(self) -> ty.Iterator[sqlite3.Connection]:
-        with self._lock, self._noticed(), journal_file.translated(self.path):
-            if self._db.in_transaction:  # a rollback failed as its write did
-                self._db.execute("ROLLBACK")
-            began = time.monotonic()
-            self._db.execute("BEGIN IMMEDIATE")
+        with self._lock:
             try:
-                yield self._db
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:  # SQLite may have rolled back by itself
-                    self._db.execute("ROLLBACK")
+                with journal_file.translated(self.path):
+                    if self._db.in_transaction:  # a rollback failed as its write did
+                        self._db.execute("ROLLBACK")
+                    began = time.monotonic()
+                    self._db.execute("BEGIN IMMEDIATE")
+                    try:
+                        yield self._db
+                        self._db.execute("COMMIT")
+                    except BaseException:
+                        if self._db.in_transaction:  # SQLite may have rolled back by itself
+                            self._db.execute("ROLLBACK")
+                        raise
+            except errors.JournalUnusable as e:
+                self._notice(e.sentence)
                 raise
+            self._notice("")
         self._told.wrote(time.monotonic() - began)
+
+    def _notice(self, trouble: str) -> None:
+        """Say once that writing fails, and once that it succeeds again."""
+        before, self.trouble = self.trouble, trouble
+        if trouble and not before:
+            LOG.error("%s", trouble)
+        elif before and not trouble:
+            LOG.warning("the journal %s can be written again", self.path)
 
 
 def _add(db: sqlite3.Connection, migration: Migration, now: float,

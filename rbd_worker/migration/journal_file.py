@@ -13,7 +13,6 @@ import fcntl
 import os
 import pathlib
 import sqlite3
-import typing as ty
 
 from rbd_worker import errors
 
@@ -118,22 +117,36 @@ def opened_read_only(path: pathlib.Path) -> sqlite3.Connection:
     return db
 
 
-@contextlib.contextmanager
-def translated(path: pathlib.Path) -> ty.Iterator[None]:
+class translated:  # a class, for a migration enters some hundred of these
     """SQLite's errors in this worker's terms."""
-    try:
-        yield
-    except sqlite3.Error as e:
+
+    __slots__ = ("_path",)
+
+    def __init__(self, path: pathlib.Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, Exception):
+            translation = _translation(self._path, error)
+            if translation is not None:
+                raise translation from error
+
+
+def _translation(path: pathlib.Path, e: Exception) -> errors.JournalUnusable | None:
+    if isinstance(e, sqlite3.Error):
         code = getattr(e, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xff
         reason = " ".join(str(e).split())[:160]  # SQLite may repeat a damaged text
-        raise errors.JournalUnusable(path=path, reason=reason,
-                                     fix=_FIXES.get(code, _DAMAGED)) from e
-    except UnicodeError as e:  # in a text, or in SQLite's own message about one
-        raise damaged(path, "a text is not UTF-8") from e
-    except MemoryError as e:  # what SQLite says of an absurd length
-        raise damaged(path, "a length in it is absurd") from e
-    except OSError as e:
-        raise errors.JournalUnusable(path=path, reason=e.strerror, fix=_WRITABLE) from e
+        return errors.JournalUnusable(path=path, reason=reason, fix=_FIXES.get(code, _DAMAGED))
+    if isinstance(e, UnicodeError):  # in a text, or in SQLite's own message about one
+        return damaged(path, "a text is not UTF-8")
+    if isinstance(e, MemoryError):  # what SQLite says of an absurd length
+        return damaged(path, "a length in it is absurd")
+    if isinstance(e, OSError):
+        return errors.JournalUnusable(path=path, reason=e.strerror, fix=_WRITABLE)
+    return None
 
 
 def damaged(path: pathlib.Path, what: str) -> errors.JournalUnusable:

@@ -8,6 +8,7 @@ they succeed, and the entry is *unresolved* meanwhile.
 """
 
 import dataclasses
+import functools
 import typing as ty
 
 from rbd_worker.migration import arrival, destination_steps, outcome_steps, source_steps
@@ -69,6 +70,7 @@ DESTINATION = (
 )
 
 
+@functools.cache
 def plan(role: Role, executor: Executor) -> tuple[Step, ...]:
     """The steps of one role under one executor, in order."""
     table = SOURCE if role is Role.SOURCE else DESTINATION

@@ -4,6 +4,7 @@
 import os
 import pathlib
 import shutil
+import time
 import typing as ty
 
 import pytest
@@ -147,6 +148,22 @@ def test_the_same_file_system_mounted_again_is_the_same(tmp_path: pathlib.Path,
 def test_the_id_of_another_file_system_is_refused(watched: Watched) -> None:
     (watched.path / ".rbd-worker" / "hosts" / "node01").write_text("f" * 32)
     with pytest.raises(errors.InstancesPathAway, match="another id"):
+        watched.directories.names()
+
+
+def test_an_id_that_changes_under_a_worker_is_noticed(watched: Watched) -> None:
+    """Only what tells one state of the file from another is looked at each time."""
+    marker = watched.path / ".rbd-worker" / "hosts" / "node01"
+    assert watched.directories.names() == watched.directories.names() == (UUID,)
+    time.sleep(0.02)  # the kernel's change times have ticks
+    marker.write_text("f" * len(watched.memory.known))
+    for _ in range(2):
+        with pytest.raises(errors.InstancesPathAway, match="another id"):
+            watched.directories.names()
+    marker.write_text(watched.memory.known)
+    assert watched.directories.names() == (UUID,)
+    marker.unlink()
+    with pytest.raises(errors.InstancesPathAway, match="missing"):
         watched.directories.names()
 
 
