@@ -35,7 +35,7 @@ def ensure_settled_at_source(task: Task) -> results.Result:
         return results.Wait(pause, "nova-compute has not begun to move the guest")
     if may_begin and not _given_up(task, there):
         return results.Wait(pause, "nova-compute has not begun to move the guest")
-    return _as_source(task, here, there, min(pause, 5))
+    return _as_source(task, here, there, min(pause, max(5, task.age() / 20)))
 
 
 def _as_source(task: Task, here: GuestState, there: payloads.Testimony,

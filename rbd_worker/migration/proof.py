@@ -24,11 +24,12 @@ def trash_when_proven(task: Task, directory: instances.PinnedDirectory, *, holde
     """Move the pinned directory to the trash as soon as all witnesses agree.
 
     :returns: the id of the trash item.
-    :raises errors.NotProven: the doubt that remained after ``PROOF_SECONDS``.
+    :raises errors.NotProven: the doubt that remained after ``PROOF_SECONDS``, or, where that
+        has happened before, that there still is.
     """
     retrying = tenacity.Retrying(
         stop=(tenacity.stop_after_delay(PROOF_SECONDS)
-              | tenacity.stop_after_attempt(PROOF_ATTEMPTS)
+              | tenacity.stop_after_attempt(PROOF_ATTEMPTS if task.attempts == 0 else 1)
               | tenacity.stop_when_event_set(task.ports.shutdown)),
         wait=tenacity.wait_exponential(multiplier=0.1, max=1),
         retry=tenacity.retry_if_exception_type((errors.NotProven, errors.DirectoryChanged)),

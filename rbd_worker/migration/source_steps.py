@@ -222,7 +222,8 @@ def ensure_source_removed(task: Task) -> results.Result:
                      migration)
             return results.Done({"kept": "it is not the directory that the guest left"})
         if task.is_nova and _nova_may_still_clean_up(task):
-            return results.Wait(2, "nova-compute is given time to remove the directory")
+            return results.Wait(max(2, task.seconds_since("settled") / 4),
+                                "nova-compute is given time to remove the directory")
         if task.is_nova:
             opinion = task.ports.records.opinion(
                 migration.instance, records.Found(migration.destination))
