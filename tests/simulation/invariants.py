@@ -18,7 +18,6 @@ import typing as ty
 from devstack import conductor
 from rbd_worker.migration.journal import Entry
 from rbd_worker.model import Executor, GuestState, Outcome, Phase, Role
-from rbd_worker.triggers import casts
 from tests.simulation import schedule
 from tests.simulation.hosts import Host
 from tests.simulation.world import Breach, World
@@ -61,7 +60,7 @@ def breaches(world: World, hanging: ty.Iterable[str]) -> ty.Iterator[Breach]:
     yield from _bytes(world, disk, unresolved)
     yield from _secrets(disk)
     yield from _messages(world)
-    yield from _carried(world, opened)
+    yield from _carried(world, opened, disk)
 
 
 def _guests(world: World) -> ty.Iterator[Breach]:
@@ -135,7 +134,7 @@ def _bytes(world: World, disk: dict[str, bytes], unresolved: set[str]) -> ty.Ite
         holder = _runs_on(world, guest)
         if holder is None or guest in unresolved or world.cloud.is_shared:
             continue
-        texts = _texts_of(holder.directory(guest))
+        texts = _texts_of(holder.directory(guest), disk)
         logs = "".join(text for name, text in texts.items() if name.startswith("console.log"))
         for instance, marker in world.lines:
             if instance == guest and logs.count(marker) > 1:
@@ -146,17 +145,20 @@ def _bytes(world: World, disk: dict[str, bytes], unresolved: set[str]) -> ty.Ite
             yield from _missing_files(world, guest, holder, texts)
 
 
-def _carried(world: World, opened: dict[str, list[Entry]]) -> ty.Iterator[Breach]:
+def _carried(world: World, opened: dict[str, list[Entry]],
+             disk: dict[str, bytes]) -> ty.Iterator[Breach]:
     """What forgers say keeps no real move from being brought to its end."""
+    if not _only_forgers_disturb(world):
+        return
     moves = world.schedule.of(schedule.Move)
     for number, guest in enumerate(world.guests):
         mine = [move for move in moves if move.guest == number]
         holder = _runs_on(world, guest)
-        if not _only_forgers_disturb(world) or len(mine) != 1 or holder is None:
+        if len(mine) != 1 or holder is None:
             continue
         if mine[0].end != "succeed" or mine[0].dead_after or mine[0].pace < 1:
             continue
-        logs = "".join(text for name, text in _texts_of(holder.directory(guest)).items()
+        logs = "".join(text for name, text in _texts_of(holder.directory(guest), disk).items()
                        if name.startswith("console.log"))
         for instance, marker in world.lines:
             if instance == guest and marker not in logs:
@@ -230,13 +232,17 @@ def _secrets(disk: dict[str, bytes]) -> ty.Iterator[Breach]:
 
 def _read(world: World) -> dict[str, bytes]:
     """Every file of every host, journals too."""
-    found = {}
-    for place, _, names in os.walk(world.root):
-        for name in names:
-            path = f"{place}/{name}"
-            with open(path, "rb") as file:
-                found[path] = file.read()
-    return found
+    return dict(_files(str(world.root)))
+
+
+def _files(directory: str) -> ty.Iterator[tuple[str, bytes]]:
+    with os.scandir(directory) as listing:
+        for entry in listing:
+            if entry.is_dir(follow_symlinks=False):
+                yield from _files(entry.path)
+            elif not entry.name.endswith("-shm"):  # an index of the journal's log
+                with open(entry.path, "rb", buffering=0) as file:
+                    yield entry.path, file.read()
 
 
 def _should_be_over(world: World, entry: Entry, opened: dict[str, list[Entry]]) -> bool:
@@ -257,13 +263,11 @@ def _messages(world: World) -> ty.Iterator[Breach]:
     """Each order that came to a worker's queue is in its journal: as an entry or as refused."""
     for host in world.hosts:
         journal = host.worker.journal if host.worker is not None else None
-        for body in host.queued if journal is not None else ():
-            heard = casts.parse(body, host=host.name)
-            if not isinstance(heard, casts.LiveMigrationCast) or journal is None:
+        for key in host.ordered if journal is not None else ():
+            if journal is None or journal.entry(key, Role.SOURCE) is not None:
                 continue
-            is_refused = any(heard.migration_key in r.reason for r in journal.refusals())
-            if journal.entry(heard.migration_key, Role.SOURCE) is None and not is_refused:
-                yield Breach("message", f"{host.name} has forgotten {heard.migration_key}")
+            if not any(key in refusal.reason for refusal in journal.refusals()):
+                yield Breach("message", f"{host.name} has forgotten {key}")
 
 
 def open_entries(host: Host) -> list[Entry]:
@@ -293,11 +297,7 @@ def _held(files: ty.Any) -> ty.Iterator[str]:
             yield os.pread(pinned.found.fd, 1 << 20, 0).decode(errors="replace")
 
 
-def _texts_of(directory: ty.Any) -> dict[str, str]:
-    found = {}
-    for place, _, names in os.walk(directory):
-        for name in names:
-            path = os.path.join(place, name)
-            with open(path, errors="replace") as file:
-                found[os.path.relpath(path, directory)] = file.read()
-    return found
+def _texts_of(directory: str, disk: dict[str, bytes]) -> dict[str, str]:
+    """The files below a directory by their paths in it."""
+    return {path.removeprefix(f"{directory}/"): content.decode(errors="replace")
+            for path, content in disk.items() if path.startswith(f"{directory}/")}

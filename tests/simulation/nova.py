@@ -122,7 +122,7 @@ class Nova:
 
     def _say(self, host: "Host", message: dict[str, ty.Any]) -> None:
         message["_unique_id"] = self.world.unique_id()
-        self.world.bus.nova_says(host, conductor.envelope(message), message["method"])
+        self.world.bus.nova_says(host, message)
 
     def _touched(self, host: "Host") -> None:
         self.world.dates.touched(host)

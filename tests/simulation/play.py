@@ -16,7 +16,9 @@ from tests.simulation.world import Breach, World
 #: Virtual seconds for everything to come to rest: longer than prepare_timeout
 #: and the longest pauses between two looks; and then for the audits.
 REST_SECONDS = 2700.0
-AUDIT_SECONDS = 9000.0
+AUDIT_SECONDS = 4500.0
+#: After the last kill: longer than a worker is away, and then as long as two looks.
+AFTER_KILL_SECONDS = 1200.0
 #: After which a task that still does the same counts as hanging.
 HANG_SECONDS = 2000.0
 
@@ -74,8 +76,10 @@ def _played(world: World, watch: "_Unforeseen") -> list[Breach]:
             world.scheduler.run(world.scheduler.now + AUDIT_SECONDS, lambda: (
                 invariants.is_quiet(world) and not invariants.has_strays(world)))
         hanging = _hanging(world)
-        if any(host.worker is None for host in world.hosts):  # killed at the very end
-            world.scheduler.run(world.scheduler.now + max(schedule.OUTAGES) + 10)
+        while world.scheduler.now < world.last_kill + AFTER_KILL_SECONDS and not (
+                invariants.is_quiet(world)):  # it may have come at the very end
+            world.scheduler.run(world.last_kill + AFTER_KILL_SECONDS,
+                                lambda: invariants.is_quiet(world))
     except Exception as e:
         return [*world.breaches, Breach("rest", "".join(traceback.format_exception(e)))]
     found = [*world.breaches, *(Breach("rest", text) for text in watch.seen)]

@@ -312,7 +312,7 @@ def _cloud(rng: random.Random) -> Cloud:
     return Cloud(
         executor,
         hosts=rng.choice((2, 2, 2, 2, 3, 4)),
-        guests=rng.choice((1, 1, 1, 1, 1, 2, 2, 3)),
+        guests=rng.choice((1, 1, 1, 1, 1, 1, 2, 3)),
         is_shared=rng.random() < 0.05, has_hook=has_hook,
         nova_makes_directory=not (has_hook and rng.random() < 0.3),
         workers=rng.choice((16, 16, 2, 1)), limit=rng.choice((0, 1)),
@@ -326,7 +326,7 @@ SHORT_RETENTION = 20
 _ENDS = ("succeed",) * 10 + ("fail", "source dies", "post error", "abort", "left alone",
                              "fail") * 2 + LEFT_OPEN
 #: How often the first guest is moved: most of what can go wrong needs one move or two.
-_MOVES = (1,) * 8 + (2, 2, 3)
+_MOVES = (1,) * 12 + (2, 2, 3)
 _NOVA_STEPS = ("check", "cast", "mkdir", "move", "transfer", "removal")
 
 

@@ -19,7 +19,8 @@ import re
 import secrets
 import sys
 import typing as ty
-import unittest.mock
+
+import pytest
 
 from rbd_worker.host import syscalls
 from tests.simulation.scheduler import Killed
@@ -59,23 +60,23 @@ def watched(world: "World", randomness: "random.Random") -> ty.Iterator[None]:
 
     def create_file(name: str, dir_fd: int, mode: int = 0o600) -> int:
         made = create(name, dir_fd, mode)
-        host = _acting(world)
+        host = _acting(world) if world.may_lose_power else None
         if host is not None:
             world.unflushed[host.name].made(name, dir_fd, is_file=True)
         return made
 
     def flush(fd: int) -> None:
         fsync(fd)
-        host = _acting(world)
+        host = _acting(world) if world.may_lose_power else None
         if host is not None:
             world.unflushed[host.name].flushed(fd)
     _watching = world
     try:
-        with (unittest.mock.patch.object(syscalls, "_renameat2", renameat2),
-              unittest.mock.patch.object(syscalls, "create_file", create_file),
-              unittest.mock.patch.object(os, "fsync", flush),
-              unittest.mock.patch.object(secrets, "token_hex",
-                                         lambda size: randomness.randbytes(size).hex())):
+        with pytest.MonkeyPatch.context() as seam:
+            seam.setattr(syscalls, "_renameat2", renameat2)
+            seam.setattr(syscalls, "create_file", create_file)
+            seam.setattr(os, "fsync", flush)
+            seam.setattr(secrets, "token_hex", lambda size: randomness.randbytes(size).hex())
             yield
     finally:
         _watching = None
@@ -89,13 +90,11 @@ def _hook(event: str, arguments: tuple[ty.Any, ...]) -> None:
 
 def _announce(event: str, arguments: tuple[ty.Any, ...]) -> None:
     world = _watching
-    if world is None or world.is_looking:
+    task = world.scheduler.current if world is not None else None
+    if world is None or world.is_looking or task is None:
         return
-    task = world.scheduler.current
-    host = world.workers.get(task.life) if task is not None else None
-    if task is None or host is None:
-        return
-    if event == "open" and not _is_ours(arguments[0]):
+    host = world.workers.get(task.life)
+    if host is None or (event == "open" and not _is_ours(arguments[0])):
         return
     if not task.life.is_alive:
         raise Killed(task.life.name)
@@ -106,7 +105,8 @@ def _announce(event: str, arguments: tuple[ty.Any, ...]) -> None:
         if event in _CHANGES:
             world.dates.touched(host)
             _judge(world, host, event, arguments)
-            _remember(world.unflushed[host.name], event, arguments)
+            if world.may_lose_power:
+                _remember(world.unflushed[host.name], event, arguments)
     finally:
         world.is_looking = False
 

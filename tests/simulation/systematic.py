@@ -76,12 +76,10 @@ def kills(executor: Executor, name: str, root: pathlib.Path) -> ty.Iterator[Sche
     """A worker dies before and after each journal write, and at everything else that it does."""
     counts = play.play(story(executor, name), root).counts
     for host, count in enumerate(counts):
-        for what in ("write", "written", "libvirt", "ceph", "call", "called"):
+        for what in ("write", "written", "file", "libvirt", "ceph", "call", "called"):
             for number in range(1, count[what] + 1):
                 for outage in OUTAGES:
                     yield story(executor, name, Kill(host, what, number, outage))
-        for number in range(1, count["file"] + 1):
-            yield story(executor, name, Kill(host, "file", number, OUTAGES[number % 2]))
 
 
 def power_failures(executor: Executor, name: str, root: pathlib.Path) -> ty.Iterator[Schedule]:

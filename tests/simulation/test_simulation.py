@@ -13,13 +13,15 @@ from rbd_worker.model import Executor, Role
 from tests.simulation import many, play, schedule, systematic, telling
 
 #: Random schedules, in as many tests as make the work easy to share.
-SCHEDULES = 14_000
-BATCHES = 80
+SCHEDULES = 8_500
+BATCHES = 50
 SIZE = SCHEDULES // BATCHES
 
 #: Every record of every plan, with either executor.
 RECORDS = [(executor, *record) for executor in Executor for record in schedule.records(executor)]
-STORIES = [(executor, name) for executor in Executor for name in ("there", "fails")]
+#: Short stories, of which each moment is tried.
+STORIES = [(executor, name) for executor in Executor for name in ("there", "fails", "aborted")]
+STORIES += [(Executor.NOVA, "left to the worker")]
 
 
 @pytest.mark.parametrize("number", range(BATCHES))

@@ -3,6 +3,7 @@
 
 import collections
 import dataclasses
+import math
 import os
 import pathlib
 import random
@@ -78,6 +79,8 @@ class World:
         #: Items of the trash by their paths: when a worker put them there.
         self.trashed: dict[str, float] = {}
         self.unflushed = power.unflushed()
+        #: Looking after what is not flushed costs a tenth of a schedule: only where power fails.
+        self.may_lose_power = any(kill.is_power for kill in played.of(schedule.Kill))
         #: Guests of which an operator closed an entry.
         self.resolved: set[str] = set()
         #: Guests that ended with the power of their host.
@@ -93,6 +96,7 @@ class World:
         self.moves: collections.Counter[str] = collections.Counter()
         self.aborts: collections.Counter[str] = collections.Counter()
         self.killed_after: set[tuple[Executor, Role, str, str]] = set()
+        self.last_kill = -math.inf
         self.disk_exists = 0
         self.plans_left = 0
         self._ids = 0
@@ -152,10 +156,11 @@ class World:
             self.dates.set(host, instance, -100_000.0)
 
     def _write(self, host: Host, instance: str, name: str) -> None:
-        path = host.path / instance / name
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path = f"{host.directory(instance)}/{name}"
+        os.makedirs(os.path.dirname(path), exist_ok=True)
         marker = f"<{name} of {instance} on {host.name}>"
-        path.write_text(marker)
+        with open(path, "wb", buffering=0) as file:
+            file.write(marker.encode())
         self.contents.append((instance, marker))
 
     def _plan(self, happening: schedule.Happening) -> None:
@@ -224,7 +229,7 @@ class World:
 
     def _say(self, host: Host, message: dict[str, ty.Any]) -> None:
         message["_unique_id"] = self.unique_id()
-        self.bus.nova_says(host, conductor.envelope(message), message["method"])
+        self.bus.nova_says(host, message)
 
     def _set_away(self, outage: schedule.Outage, away: bool) -> None:
         host = self.hosts[outage.host]
