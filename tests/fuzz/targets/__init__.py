@@ -35,6 +35,7 @@ _MAKERS = {
     "cast-message": "casts:inner",
     "rpc-payload": "calls:payloads_only",
     "rpc-call": "calls:whole",
+    "snapshot-call": "snapshots:whole",
     "hook-question": "hooks:question",
     "hook-answer": "hooks:answer",
     "arriving-xml": "domains:arriving",
