@@ -118,8 +118,13 @@ class HookSocket:
                     LOG.error("%s: %s; trying again", self._path, e)
                     time.sleep(1)
                 continue
-            threading.Thread(target=self._serve, args=(connection,), name="hook",
-                             daemon=True).start()
+            try:
+                threading.Thread(target=self._serve, args=(connection,), name="hook",
+                                 daemon=True).start()
+            except RuntimeError as e:  # no thread is left: the hook lets its guest in at once
+                connection.close()
+                self._askers.release()
+                LOG.error("a question on %s is not answered: %s", self._path, e)
 
     def _serve(self, connection: socket.socket) -> None:
         try:

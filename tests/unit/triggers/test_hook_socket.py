@@ -191,6 +191,22 @@ def test_a_crowd_of_silent_askers_keeps_nobody_out_for_longer_than_the_limit(
         server.stop()
 
 
+def test_where_no_thread_is_left_a_guest_comes_in_at_once_and_the_next_is_answered(
+        path: pathlib.Path, decider: Decider, server: hook_socket.HookSocket,
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    decider.answer = Answer(refusal="no")
+    with monkeypatch.context() as shortage:
+        shortage.setattr(hook_socket.threading.Thread, "start", _no_thread)
+        for _ in range(hook_socket.MAX_ASKERS + 1):  # none of them keeps its turn
+            assert raw(path, b"rbd-worker-hook/1 arrive 9\n<domain/>") == b""
+    assert decider.seen == []
+    assert ask(path).verdict == "refuse"
+
+
+def _no_thread(_thread: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
+
+
 def test_what_an_earlier_worker_left_is_replaced(path: pathlib.Path, decider: Decider) -> None:
     path.parent.mkdir()
     left = socket.socket(socket.AF_UNIX)
