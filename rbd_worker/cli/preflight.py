@@ -34,11 +34,11 @@ class PreflightRun(base.Lister):
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
-        parser.add_argument("destination", metavar="DEST", nargs="?",
+        parser.add_argument("destination", metavar="DEST", nargs="?", type=base.host_name,
                             help="the host it is to go to")
         parser.add_argument("--all", action="store_true",
                             help="from every host to every other, in one table")
-        parser.add_argument("--source", metavar="HOST",
+        parser.add_argument("--source", metavar="HOST", type=base.host_name,
                             help="the host it comes from (default: this one)")
         parser.add_argument("--instance", metavar="UUID",
                             help="a guest that runs on the source: looks at its CPU, disks and "
@@ -50,11 +50,11 @@ class PreflightRun(base.Lister):
     def take_action(self, parsed: argparse.Namespace) -> tuple[tuple[str, ...], ty.Any]:
         if parsed.all == bool(parsed.destination) or (parsed.all and parsed.instance):
             self.wrong("it needs either DEST, or --all without --instance")
-        source = model.host_name(parsed.source or self.control.settings.host)
+        source = parsed.source or self.control.settings.host
         if parsed.all:
             return self._matrix(source, parsed)
         request = contract.PreflightRequest(
-            destination=model.host_name(parsed.destination),
+            destination=parsed.destination,
             instance=model.canonical_uuid(parsed.instance) if parsed.instance else None)
         with peers.translated(source):
             reply = contract.preflight(self.control.client(), source, request)

@@ -142,14 +142,16 @@ def test_what_cannot_be_asked_is_one_sentence(started: Fleet) -> None:
     for words, sentence in (
             (("node1",), "source and destination are the same host"),
             (("node2", "--source", "node9"), "no worker was ever started there"),
-            (("no/host",), "no/host"),
-            ((), "it needs either DEST, or --all"),
-            (("node2", "--all"), "it needs either DEST, or --all"),
             (("node2", "--instance", nobody),
              "libvirt on node1 has no such guest: ask the host that has it, with --source")):
         done = run(started.one, *words)
         assert (done.returncode, done.stdout) == (1, ""), words
         assert sentence in done.stderr and done.stderr.count("\n") == 1
+    for words, sentence in ((("no/host",), "no/host"), ((), "it needs either DEST, or --all"),
+                            (("node2", "--all"), "it needs either DEST, or --all")):
+        done = run(started.one, *words)
+        assert (done.returncode, done.stdout) == (2, ""), words
+        assert "usage: " in done.stderr and sentence in done.stderr.splitlines()[-1]
 
 
 def test_a_destination_without_a_worker_is_a_row(started: Fleet) -> None:
