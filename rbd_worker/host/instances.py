@@ -61,7 +61,7 @@ class PinnedDirectory:
     @property
     def lasting_identity(self) -> list[int]:
         """Also true of no later directory, where the file system can tell: to be journaled."""
-        return [self.device, self.inode, syscalls.generation(self.fd)]
+        return syscalls.lasting_identity(self.fd)
 
     def is_current(self) -> bool:
         """True while the instance's name stands for this very directory."""

@@ -180,11 +180,17 @@ def identity(name: str, dir_fd: int) -> Identity | None:
     return found.st_dev, found.st_ino
 
 
-def generation(fd: int) -> int:
-    """What tells a file from an earlier one whose inode it has; 0 where nothing does.
+def lasting_identity(fd: int) -> list[int]:
+    """Device, inode and generation: true of no later file, where the file system can tell.
 
     ext4 and XFS give the number of a directory that was removed to the very next one.
     """
+    status = os.fstat(fd)
+    return [status.st_dev, status.st_ino, generation(fd)]
+
+
+def generation(fd: int) -> int:
+    """What tells a file from an earlier one whose inode it has; 0 where nothing does."""
     answer = bytearray(8)
     try:
         fcntl.ioctl(fd, _GET_GENERATION, answer)

@@ -159,8 +159,7 @@ class PinnedFiles:
         """As :class:`PinnedDirectory`'s."""
         with self._lock:
             self._check_open()
-            status = os.fstat(self._root_fd)
-            return [status.st_dev, status.st_ino, syscalls.generation(self._root_fd)]
+            return syscalls.lasting_identity(self._root_fd)
 
     def is_of(self, directory: PinnedDirectory | None) -> bool:
         """Whether these are the files of ``directory``, and not of one that is gone."""

@@ -325,32 +325,32 @@ class Journal(JournalReader):
 
     @contextlib.contextmanager
     def _transaction(self) -> ty.Iterator[sqlite3.Connection]:
-        with self._lock:
+        with self._lock, self._noticed(), journal_file.translated(self.path):
+            if self._db.in_transaction:  # a rollback failed as its write did
+                self._db.execute("ROLLBACK")
+            began = time.monotonic()
+            self._db.execute("BEGIN IMMEDIATE")
             try:
-                with journal_file.translated(self.path):
-                    if self._db.in_transaction:  # a rollback failed as its write did
-                        self._db.execute("ROLLBACK")
-                    began = time.monotonic()
-                    self._db.execute("BEGIN IMMEDIATE")
-                    try:
-                        yield self._db
-                        self._db.execute("COMMIT")
-                    except BaseException:
-                        if self._db.in_transaction:  # SQLite may have rolled back by itself
-                            self._db.execute("ROLLBACK")
-                        raise
-            except errors.JournalUnusable as e:
-                self._notice(e.sentence)
+                yield self._db
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:  # SQLite may have rolled back by itself
+                    self._db.execute("ROLLBACK")
                 raise
-            self._notice("")
         self._told.wrote(time.monotonic() - began)
 
-    def _notice(self, trouble: str) -> None:
+    @contextlib.contextmanager
+    def _noticed(self) -> ty.Iterator[None]:
         """Say once that writing fails, and once that it succeeds again."""
-        before, self.trouble = self.trouble, trouble
-        if trouble and not before:
-            LOG.error("%s", trouble)
-        elif before and not trouble:
+        try:
+            yield
+        except errors.JournalUnusable as e:
+            if not self.trouble:
+                LOG.error("%s", e.sentence)
+            self.trouble = e.sentence
+            raise
+        if self.trouble:
+            self.trouble = ""
             LOG.warning("the journal %s can be written again", self.path)
 
 

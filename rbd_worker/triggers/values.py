@@ -22,8 +22,8 @@ def data(value: object) -> Object:
         return {}
     for name in _OBJECT_DATA:
         if name in value:
-            data = value[name]
-            return data if isinstance(data, dict) else {}
+            fields = value[name]
+            return fields if isinstance(fields, dict) else {}
     return value
 
 

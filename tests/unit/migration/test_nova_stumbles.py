@@ -148,18 +148,27 @@ def test_a_guest_that_died_on_its_way_back_and_stays_is_given_its_files(
     assert found["console.log.0"].decode().splitlines() == here.libvirt.said
 
 
+def _moved_without(world: World, here: Host, there: Host,
+                   *killed: Host) -> tuple[str, conductor.LiveMigration]:
+    """Nova moves a guest; these hosts' workers die a second after it began, and stay away."""
+    guest = world.boot(here)
+    order = world.order(guest, here, there)
+    worlds.Nova(world, order).begin()
+    world.timeline.pass_time(1)
+    for host in killed:
+        host.restarts_after = None
+        host.kill()
+    world.timeline.pass_time(60)
+    return guest, order
+
+
 def test_a_directory_that_nova_made_since_is_not_what_the_guest_left(
         make_world: MakeWorld) -> None:
     """The destination's worker is away for hours; the guest comes back by a cold migration."""
     world = make_world("nova", unresolved_retry_max=60)
     here, there = world.hosts
-    guest = world.boot(here)
-    there.restarts_after = None
-    order = world.order(guest, here, there)
-    worlds.Nova(world, order).begin()
-    world.timeline.pass_time(1)
-    there.kill()
-    world.timeline.pass_time(3600)
+    guest, order = _moved_without(world, here, there, there)
+    world.timeline.pass_time(3540)
     assert not here.has_directory(guest)
     there.libvirt.states[guest] = GuestState.SHUTOFF
     here.directory(guest).mkdir()
@@ -177,12 +186,7 @@ def test_what_waits_for_a_source_that_is_away_outlives_a_later_migration(
     """The guest leaves again and returns; the first source's worker lost its descriptors."""
     world = make_world("nova", hosts=3, unresolved_retry_max=60)
     here, there, third = world.hosts
-    guest = world.boot(here)
-    here.restarts_after = None
-    worlds.Nova(world, world.order(guest, here, there)).begin()
-    world.timeline.pass_time(1)
-    here.kill()
-    world.timeline.pass_time(60)
+    guest, _ = _moved_without(world, here, there, here)
     assert not here.has_directory(guest)
     world.migrate(guest, there, third, seconds=600)
     back = world.migrate(guest, third, there, seconds=600)
@@ -203,13 +207,7 @@ def test_copies_whose_originals_nova_removed_outlive_a_guest_that_came_back(
     """The source's worker was away while the guest left and returned: it sees it at home."""
     world = make_world("nova", unresolved_retry_max=60)
     here, there = world.hosts
-    guest = world.boot(here)
-    here.restarts_after = None
-    order = world.order(guest, here, there)
-    worlds.Nova(world, order).begin()
-    world.timeline.pass_time(1)
-    here.kill()
-    world.timeline.pass_time(60)
+    guest, order = _moved_without(world, here, there, here)
     world.migrate(guest, there, here, seconds=600)
     assert here.libvirt.states == {guest: GuestState.RUNNING}
     here.start()
@@ -228,14 +226,7 @@ def test_a_later_directory_is_not_taken_for_the_one_whose_files_were_staged(
     """The source's worker was killed, and Nova tries to bring the guest back before it settles."""
     world = make_world("nova", unresolved_retry_max=60)
     here, there = world.hosts
-    guest = world.boot(here)
-    here.restarts_after = there.restarts_after = None
-    order = world.order(guest, here, there)
-    worlds.Nova(world, order).begin()
-    world.timeline.pass_time(1)
-    here.kill()
-    there.kill()
-    world.timeline.pass_time(60)
+    guest, order = _moved_without(world, here, there, here, there)
     here.start()
     world.migrate(guest, there, here, how="fail", seconds=60)
     there.start()
