@@ -13,7 +13,10 @@ import tempfile
 import typing as ty
 import unicodedata
 
+import oslo_messaging
+
 from rbd_worker import errors
+from rpcapi import errors as peer_errors
 from tests.fixtures import wire
 
 #: Longest text of an error, in characters: it goes to logs and to the journal.
@@ -55,6 +58,15 @@ def check_line(text: str) -> None:
         raise Broken(f"a text has {len(text)} characters")
     if any(unicodedata.category(c) in ("Cc", "Cs") for c in text):
         raise Broken(f"a text has control characters: {text!r}")
+
+
+def check_refusal(raised: oslo_messaging.ExpectedException) -> None:
+    """What the RPC edge answers a caller with is one of its own errors, and was foreseen."""
+    error = raised.exc_info[1]
+    check_text(str(error))
+    require(isinstance(error, (peer_errors.PeerRefused, peer_errors.PeerBusy,
+                               peer_errors.PeerUndecided)), "a foreign error goes out")
+    require("internal error" not in str(error), f"not foreseen: {error}")
 
 
 def require(condition: object, promise: str) -> None:

@@ -188,6 +188,7 @@ class Bus:
 
     def nova_says(self, host: "Host", message: dict[str, ty.Any]) -> None:
         """A message of Nova to the topic of a host; the worker's queue gets a copy."""
+        message["_unique_id"] = self._world.unique_id()
         self.casts += 1
         fate = self._cast_mishaps.get(self.casts, "")
         self._world.tell(f"Nova's message {self.casts}: {message['method']} to {host.name}"

@@ -262,11 +262,12 @@ def _should_be_over(world: World, entry: Entry, opened: dict[str, list[Entry]]) 
 def _messages(world: World) -> ty.Iterator[Breach]:
     """Each order that came to a worker's queue is in its journal: as an entry or as refused."""
     for host in world.hosts:
-        journal = host.worker.journal if host.worker is not None else None
-        for key in host.ordered if journal is not None else ():
-            if journal is None or journal.entry(key, Role.SOURCE) is not None:
-                continue
-            if not any(key in refusal.reason for refusal in journal.refusals()):
+        if host.worker is None:
+            continue
+        journal = host.worker.journal
+        for key in host.ordered:
+            if journal.entry(key, Role.SOURCE) is None and not any(
+                    key in refusal.reason for refusal in journal.refusals()):
                 yield Breach("message", f"{host.name} has forgotten {key}")
 
 

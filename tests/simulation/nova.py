@@ -45,9 +45,9 @@ class Nova:
             self.world.migrating.discard(self.instance)
 
     def _migrate(self) -> None:
-        self._say(self.destination, conductor.check_destination(self.order))
+        self.world.bus.nova_says(self.destination, conductor.check_destination(self.order))
         self._done("check", 0.1)
-        self._say(self.source, conductor.live_migration(self.order))
+        self.world.bus.nova_says(self.source, conductor.live_migration(self.order))
         self._done("cast", 0.05)
         if not self._prepare():
             return
@@ -85,7 +85,7 @@ class Nova:
             if self.move.end == "abort" and not aborted and transfer.source.libvirt.states.get(
                     self.instance) is GuestState.OUTGOING:
                 aborted = True
-                self._say(self.source, conductor.abort(self.order))
+                self.world.bus.nova_says(self.source, conductor.abort(self.order))
                 transfer.fail("aborted")
 
     def _has_ended(self) -> bool:
@@ -94,17 +94,17 @@ class Nova:
 
     def _post(self, transfer: "Transfer") -> None:
         if self.move.end == "post error":
-            self._say(self.destination, conductor.post_at_destination(self.order))
+            self.world.bus.nova_says(self.destination, conductor.post_at_destination(self.order))
             return
         self.source.libvirt.states.pop(self.instance, None)
         self.source.libvirt_event(self.instance)
         if not self.world.cloud.is_shared:
             self._remove(self.source)
         self._done("removal", 0.1)
-        self._say(self.destination, conductor.post_at_destination(self.order))
+        self.world.bus.nova_says(self.destination, conductor.post_at_destination(self.order))
 
     def _roll_back(self, keep: bool = False) -> None:
-        self._say(self.destination, conductor.rollback_at_destination(self.order))
+        self.world.bus.nova_says(self.destination, conductor.rollback_at_destination(self.order))
         self._pause(0.1)
         if not self.world.cloud.is_shared and not keep:
             self._remove(self.destination)
@@ -119,10 +119,6 @@ class Nova:
         directory.rename(doomed)
         shutil.rmtree(doomed)
         self._touched(host)
-
-    def _say(self, host: "Host", message: dict[str, ty.Any]) -> None:
-        message["_unique_id"] = self.world.unique_id()
-        self.world.bus.nova_says(host, message)
 
     def _touched(self, host: "Host") -> None:
         self.world.dates.touched(host)

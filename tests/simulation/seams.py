@@ -60,14 +60,14 @@ def watched(world: "World", randomness: "random.Random") -> ty.Iterator[None]:
 
     def create_file(name: str, dir_fd: int, mode: int = 0o600) -> int:
         made = create(name, dir_fd, mode)
-        host = _acting(world) if world.may_lose_power else None
+        host = _acting(world)
         if host is not None:
             world.unflushed[host.name].made(name, dir_fd, is_file=True)
         return made
 
     def flush(fd: int) -> None:
         fsync(fd)
-        host = _acting(world) if world.may_lose_power else None
+        host = _acting(world)
         if host is not None:
             world.unflushed[host.name].flushed(fd)
     _watching = world
@@ -131,9 +131,11 @@ def _judge(world: "World", host: ty.Any, event: str, arguments: tuple[ty.Any, ..
 
 
 def _acting(world: "World") -> ty.Any:
-    """The host whose worker has the turn; None for anybody else."""
+    """The host whose worker has the turn, and may lose what it does not flush; else None."""
     task = world.scheduler.current
-    return None if task is None or world.is_looking else world.workers.get(task.life)
+    if task is None or world.is_looking or not world.may_lose_power:
+        return None
+    return world.workers.get(task.life)
 
 
 def _remember(unflushed: "power.Unflushed", event: str, arguments: tuple[ty.Any, ...]) -> None:

@@ -214,11 +214,11 @@ class World:
             nova.task = self.scheduler.spawn(self.life, nova.run, "Nova")
             return
         self.ends[instance] = move.end
-        self._say(source, conductor.live_migration(order))
+        self.bus.nova_says(source, conductor.live_migration(order))
         if move.end == "abort":
             self.aborts[instance] += 1
-            self.scheduler.after(4, lambda: self._say(source, conductor.abort(order)))
-            self.scheduler.after(600, lambda: self._say(source, conductor.abort(order)))
+            self.scheduler.after(4, lambda: self.bus.nova_says(source, conductor.abort(order)))
+            self.scheduler.after(600, lambda: self.bus.nova_says(source, conductor.abort(order)))
 
     def _new_order(self, instance: str, source: Host,
                    destination: Host) -> conductor.LiveMigration:
@@ -226,10 +226,6 @@ class World:
         key = str(uuid.UUID(int=self.randomness.getrandbits(128), version=4))
         return conductor.LiveMigration(instance, source.name, destination.name, uuid=key,
                                        number=number, request_id=f"req-{key}")
-
-    def _say(self, host: Host, message: dict[str, ty.Any]) -> None:
-        message["_unique_id"] = self.unique_id()
-        self.bus.nova_says(host, message)
 
     def _set_away(self, outage: schedule.Outage, away: bool) -> None:
         host = self.hosts[outage.host]
@@ -272,15 +268,16 @@ class World:
             case "live_migration":
                 # with executor libvirt such an order is one like any other: it moves the guest
                 if self.cloud.executor is Executor.NOVA:
-                    self._say(host, conductor.live_migration(order))
+                    self.bus.nova_says(host, conductor.live_migration(order))
             case "check":
-                self._say(host, conductor.check_destination(arriving))
+                self.bus.nova_says(host, conductor.check_destination(arriving))
             case "post":
-                self._say(host, conductor.post_at_destination(arriving))
+                self.bus.nova_says(host, conductor.post_at_destination(arriving))
             case "rollback":
-                self._say(host, conductor.rollback_at_destination(arriving))
+                self.bus.nova_says(host, conductor.rollback_at_destination(arriving))
             case "abort":
-                self._say(host, conductor.abort(dataclasses.replace(order, number=10_000)))
+                another = dataclasses.replace(order, number=10_000)
+                self.bus.nova_says(host, conductor.abort(another))
             case method:
                 self._forge_call(method, host, other, arriving)
 
