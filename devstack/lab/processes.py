@@ -17,10 +17,32 @@ from devstack.lab import errors
 POLL = 0.05
 
 
+#: Longest time, in seconds, to wait for the end of a process's execve.
+_EXEC_SECONDS = 0.5
+
+
 def command_line(pid: int) -> list[str]:
     """The arguments of a process; empty for kernel threads and ended ones."""
+    return _strings(pid, "cmdline")
+
+
+def environment(pid: int) -> list[str]:
+    """``NAME=value`` as a process was started with; empty for kernel threads and ended ones."""
+    return _strings(pid, "environ")
+
+
+def _strings(pid: int, name: str) -> list[str]:
+    """What a file of ``/proc/<pid>`` says, one string after the other.
+
+    In the middle of execve both files are empty, for the old ones are gone and the
+    new ones not yet there; a program's file is there already, which neither a kernel
+    thread nor an ended process has.
+    """
+    deadline = time.monotonic() + patience(_EXEC_SECONDS)
+    place = pathlib.Path(f"/proc/{pid}")
     try:
-        raw = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
+        while not (raw := (place / name).read_bytes()) and time.monotonic() < deadline:
+            os.readlink(place / "exe")
     except OSError:
         return []
     return os.fsdecode(raw).rstrip("\0").split("\0") if raw else []

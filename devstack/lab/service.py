@@ -64,11 +64,7 @@ class Service:
         return [outer for outer in self.host.pids().values() if self._is_marked(outer)]
 
     def _is_marked(self, outer: int) -> bool:
-        try:
-            marks = pathlib.Path(f"/proc/{outer}/environ").read_bytes().split(b"\0")
-        except OSError:
-            return False
-        return f"{_MARK}={self.name}".encode() in marks
+        return f"{_MARK}={self.name}" in processes.environment(outer)
 
     def is_running(self) -> bool:
         return self.pid is not None
