@@ -30,6 +30,8 @@ RESERVE_BYTES, RESERVE_PART = 1 << 30, 20
 TREE = "tree"
 _CONSOLE = "console"
 _PART = "part"
+#: Stands while a call to make everything durable has begun and not succeeded.
+_DOUBT = "doubt"
 
 
 class Area:
@@ -136,18 +138,45 @@ class Area:
             raise OSError(errno.ENOSPC, "what is left is kept for the guests of this host")
 
     def sync(self) -> None:
-        """Everything in the area is durable."""
-        for root in (self.tree, self.console):
-            for path in _below(root):
-                _sync_one(path, root)
-            os.fsync(root)
-        for name in os.listdir(self.top):
-            _sync_one(name, self.top)
+        """Everything in the area is durable.
+
+        What the kernel once failed to write it takes for written from then on: the next
+        fsync says yes although only memory has the content.  So after a call that did not
+        succeed each file is copied anew before anything is forced to disk.
+        """
+        try:
+            os.close(syscalls.create_file(_DOUBT, self.top))
+        except FileExistsError:
+            self._renew()
+        for path in _below(self.top):
+            _sync_one(path, self.top)
+        os.unlink(_DOUBT, dir_fd=self.top)
         os.fsync(self.top)
+
+    def _renew(self) -> None:
+        """A new file in the place of each, with the same content, owner, mode and time."""
+        for path in list(_below(self.top)):
+            with syscalls.parent_of(path, self.top) as (parent, name):
+                fd = syscalls.open_regular(name, parent)
+                if fd is not None:
+                    around = os.fstat(parent)
+                    with syscalls.held(fd), self.part() as part:
+                        status = os.fstat(fd)
+                        sparse.copy(fd, part, 0, status.st_size, 0)
+                        os.ftruncate(part, status.st_size)
+                        give_attributes(part, status)
+                        syscalls.rename(_PART, self.top, name, parent)
+                    give_attributes(parent, around)
 
     def _hold(self, fd: int) -> int:
         self._held.callback(os.close, fd)
         return fd
+
+
+def give_attributes(fd: int, status: os.stat_result) -> None:
+    """Owner, mode and time of another file, or of an earlier moment."""
+    syscalls.set_attributes(fd, status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode),
+                            status.st_mtime_ns)
 
 
 def _below(fd: int, prefix: str = "") -> ty.Iterator[str]:

@@ -23,7 +23,7 @@ import msgspec
 
 from rbd_worker import errors
 from rbd_worker.host import arrivals, digest, sparse, syscalls
-from rbd_worker.host.area import Area
+from rbd_worker.host.area import Area, give_attributes
 from rbd_worker.host.instances import PinnedDirectory
 from rbd_worker.host.staging import Staging
 
@@ -196,7 +196,7 @@ def _make_piece(name: str, group: list[tuple[_Log, int]], area: Area) -> str:
             offset += log.size - start
         os.ftruncate(part, offset)
         with syscalls.held(_opened(newest, area)) as fd:
-            _copy_owner(fd, part)
+            give_attributes(part, os.fstat(fd))
         os.fsync(part)
         made = digest.of(part, offset)
         area.keep_part_as(name)
@@ -208,12 +208,6 @@ def _opened(log: _Log, area: Area) -> int:
     if fd is None:
         raise errors.DirectoryChanged(path=log.name, reason="it is not staged any more")
     return fd
-
-
-def _copy_owner(fd: int, part: int) -> None:
-    status = os.fstat(fd)
-    syscalls.set_attributes(part, status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode),
-                            status.st_mtime_ns)
 
 
 def _read_plan(area: Area) -> _Plan:

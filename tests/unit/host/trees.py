@@ -128,6 +128,58 @@ def small_disk(path: pathlib.Path, size: str) -> ty.Iterator[None]:
         subprocess.run(["umount", str(path)], check=True)
 
 
+class FailingDisk:
+    """An ext4 of its own at ``path`` whose new blocks cannot be written while it fails.
+
+    Its names and what stands on it already can.  The disk is a file in memory for which
+    there is no more memory then.
+    """
+
+    _MIB = 48
+
+    def __init__(self, path: pathlib.Path) -> None:
+        self._path = path
+        self._memory = path.with_name(path.name + ".memory")
+        self._filler = self._memory / "filler"
+
+    def __enter__(self) -> ty.Self:
+        self._memory.mkdir()
+        _run("mount", "-t", "tmpfs", "-o", f"size={self._MIB + 4}m", "tmpfs", self._memory)
+        image = self._memory / "image"
+        image.write_bytes(b"x" * (self._MIB << 20))
+        _run("mkfs.ext4", "-q", "-F", "-E", "nodiscard", "-J", "size=4", image)
+        with image.open("r+b") as file:  # every block is there, also where mkfs left holes
+            content = file.read()
+            file.seek(0)
+            file.write(content)
+        self._path.mkdir()
+        _run("mount", "-o", "loop", image, self._path)
+        _run("fstrim", self._path)  # what is free here is free memory
+        return self
+
+    def fail(self) -> None:
+        os.sync()
+        with self._filler.open("ab", buffering=0) as file, contextlib.suppress(OSError):
+            while True:
+                file.write(b"x" * 4096)
+
+    def recover(self) -> None:
+        self._filler.unlink()
+
+    def forget(self) -> None:
+        """What is in memory only is gone."""
+        os.sync()
+        pathlib.Path("/proc/sys/vm/drop_caches").write_text("1")
+
+    def __exit__(self, *_: object) -> None:
+        _run("umount", self._path)
+        _run("umount", "--lazy", self._memory)  # the loop device lets go in its own time
+
+
+def _run(*command: str | pathlib.Path) -> None:
+    subprocess.run(command, check=True)
+
+
 @contextlib.contextmanager
 def world_readable() -> ty.Iterator[pathlib.Path]:
     """A directory that another user can reach, which pytest's are not."""
