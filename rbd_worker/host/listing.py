@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Everything below a pinned directory, each regular file opened, within limits.
 
-What is not a regular file or a directory on the same file system is refused
-with its name, and so is a listing beyond the limits; it stops there, so that
-100,000 files cost no more than the limit does.  Where names change during the
-listing it begins again, so that a log that is being rotated is not missed.
+What is not a regular file or a directory on the same file system, or is
+mounted there, is refused with its name, and so is a listing beyond the limits;
+it stops there, so that 100,000 files cost no more than the limit does.  Where
+names change during the listing it begins again, so that a log that is being
+rotated is not missed.
 """
 
 import dataclasses
@@ -14,7 +15,7 @@ import time
 import typing as ty
 
 from rbd_worker import errors
-from rbd_worker.host import syscalls
+from rbd_worker.host import mounts, syscalls
 from rbd_worker.host.instances import Limits
 
 #: Times that a listing is begun, and the pause in seconds between two.
@@ -82,11 +83,13 @@ class _Scanner:
         self._limits = limits
         self._data = 0
         self._names = 0
+        self._mounts: frozenset[str] = frozenset()
 
     def scan(self, root: int) -> None:
         # opened again: two listings of one open directory would share its position
         with (syscalls.translated(self._label),
               syscalls.held(syscalls.open_directory(".", root)) as fd):
+            self._mounts = mounts.below(fd)
             self._scan(fd, "", os.fstat(fd).st_dev)
 
     def _scan(self, fd: int, prefix: str, device: int) -> None:
@@ -119,6 +122,7 @@ class _Scanner:
         if stat.S_ISDIR(status.st_mode):
             self._enter(fd, name, path, device)
             return
+        self._check_mounts(path)
         opened = syscalls.open_regular(name, fd) if stat.S_ISREG(status.st_mode) else None
         if opened is None:
             raise self._unsafe(path, f"it is {_kind(status.st_mode)}")
@@ -135,8 +139,13 @@ class _Scanner:
             status = os.fstat(inner)
             if status.st_dev != device:
                 raise self._unsafe(path, "it is on another file system")
+            self._check_mounts(path)
             self.found.append(Found(path, status, -1))
             self._scan(inner, path + "/", device)
+
+    def _check_mounts(self, path: str) -> None:
+        if path in self._mounts:
+            raise self._unsafe(path, "something is mounted there")
 
     def _check_path(self, path: str) -> None:
         try:

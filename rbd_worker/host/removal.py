@@ -3,7 +3,9 @@
 
 Made for trees of any depth and size: a directory inside is first renamed up
 to the top, then emptied in its turn, so that neither the stack nor the number
-of descriptors grows with the depth.  What was begun can be continued.
+of descriptors grows with the depth.  What was begun can be continued.  The
+rename also proves that nothing is mounted there: what is mounted is somebody
+else's, and neither looked into nor given another mode.
 """
 
 import contextlib
@@ -41,22 +43,22 @@ def _emptied(fd: int, top: int, numbers: "itertools.count[int]") -> list[str]:
         entries = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in listing]
     moved = []
     for name, is_directory in entries:
-        if not is_directory:
-            os.unlink(name, dir_fd=fd)
-        elif fd == top:
-            moved.append(name)
-        else:
+        if is_directory:
             moved.append(_moved_up(name, fd, top, numbers))
+        else:
+            os.unlink(name, dir_fd=fd)
     return moved
 
 
 def _moved_up(name: str, fd: int, top: int, numbers: "itertools.count[int]") -> str:
-    _make_writable(name, fd)  # moving a directory writes into it
-    while True:
-        new_name = f".{next(numbers)}"
-        if syscalls.identity(new_name, top) is None:
-            os.rename(name, new_name, src_dir_fd=fd, dst_dir_fd=top)
-            return new_name
+    new_name = next(new for new in (f".{number}" for number in numbers)
+                    if syscalls.identity(new, top) is None)
+    try:
+        os.rename(name, new_name, src_dir_fd=fd, dst_dir_fd=top)
+    except PermissionError:  # moving a directory writes into it
+        _make_writable(name, fd)
+        os.rename(name, new_name, src_dir_fd=fd, dst_dir_fd=top)
+    return new_name
 
 
 def _open_for_removal(name: str, dir_fd: int) -> int:

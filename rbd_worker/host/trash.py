@@ -20,7 +20,7 @@ import time
 import typing as ty
 
 from rbd_worker import errors
-from rbd_worker.host import syscalls, trash_items, trash_purge, trash_reserve
+from rbd_worker.host import mounts, syscalls, trash_items, trash_purge, trash_reserve
 from rbd_worker.host.instances import Instances, PinnedDirectory
 from rbd_worker.host.trash_items import DIRECTORY, RECORD, File, Item, Record
 from rbd_worker.host.walk import PinnedFiles
@@ -66,6 +66,7 @@ class Trash:
         :raises errors.NotProven: the evidence does not hold, or is of another instance.
         :raises errors.DirectoryChanged: the name stands for another directory;
             everything is where it was.
+        :raises errors.MountedThere: something is mounted on it or below it.
         :raises errors.NoSpace: the disk is full and so many directories left
             meanwhile that the reserve is used up; everything is where it was.
         """
@@ -229,6 +230,9 @@ class Trash:
 
     def _move(self, directory: PinnedDirectory, place: int) -> None:
         """Compare, rename, compare."""
+        mounted = sorted(mounts.below(directory.fd))
+        if mounted:  # would go along, and be in the way of every purge
+            raise errors.MountedThere(path=syscalls.printable(f"{directory.label}/{mounted[0]}"))
         name, expected = directory.instance, directory.identity
         with self._directories.opened() as base:
             if syscalls.identity(name, base) != expected:
