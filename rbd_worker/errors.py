@@ -188,7 +188,13 @@ class NotUndone(Permanent):
 
 class NoSpace(Permanent):
     msg = "no space left for {path}"
-    remedy = "Free space on that file system; staged files of this attempt were removed"
+    remedy = "Free space or inodes on that file system"
+
+
+class QuotaReached(NoSpace):
+    msg = "no space left for {path}: a disk quota is used up"
+    remedy = ("Raise the quota of its user, group or project on that file system, or free some "
+              "of it")
 
 
 class NoRoom(NoSpace):
@@ -201,7 +207,8 @@ class NoRoom(NoSpace):
 class AccessDenied(Permanent):
     msg = "no permission for {path}"
     remedy = ("The worker must own instances_path or run with the capabilities its unit lists; "
-              "rbd-workerctl runs as root or as the worker's user")
+              "rbd-workerctl runs as root or as the worker's user. What 'lsattr' shows as "
+              "immutable or append-only, 'chattr -i -a' has to free first")
 
 
 class CapabilitiesKept(Permanent):
@@ -216,6 +223,14 @@ class FileSystemUnfit(Permanent):
     remedy = "Keep instances_path on a local file system such as ext4, XFS or Btrfs"
 
 
+class NotOneFileSystem(FileSystemUnfit):
+    """The kernel renames nothing from one file system to another."""
+
+    msg = "{path} is not on one file system with .rbd-worker, so nothing is moved between the two"
+    remedy = ("Unmount what is mounted there, or give it the project quota of .rbd-worker; a "
+              "directory in the lower layer of an overlay has to be moved by hand")
+
+
 class InstancesPathAway(Transient):
     """instances_path is not the directory that this host's journal knows."""
 
@@ -226,6 +241,16 @@ class InstancesPathAway(Transient):
 
 class FileSystemFailed(Transient):
     msg = "{path}: {reason}"
+
+
+class FileSystemReadOnly(FileSystemFailed):
+    remedy = ("Mount that file system writable; where the kernel made it read-only, dmesg says "
+              "why. Then the worker goes on by itself")
+
+
+class DiskFailed(FileSystemFailed):
+    remedy = ("See in dmesg what that file system's disk or server says; once it is mended the "
+              "worker goes on by itself")
 
 
 class MountedThere(Transient):

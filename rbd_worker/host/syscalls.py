@@ -27,6 +27,13 @@ EXCHANGE = 2
 #: What the kernel says where a file system does not know a rename flag.
 _UNSUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 
+_ERRORS: dict[int, type[errors.Error]] = {
+    errno.ENOSPC: errors.NoSpace, errno.EDQUOT: errors.QuotaReached,
+    errno.EACCES: errors.AccessDenied, errno.EPERM: errors.AccessDenied,
+    errno.EBUSY: errors.MountedThere, errno.EXDEV: errors.NotOneFileSystem,
+    errno.EROFS: errors.FileSystemReadOnly, errno.EIO: errors.DiskFailed,
+    errno.EUCLEAN: errors.DiskFailed, errno.ESTALE: errors.DiskFailed}
+
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 #: Device and inode.
@@ -56,15 +63,10 @@ class translated:  # a class, as held: a migration enters some hundred of these
 
 def translate(path: str, e: OSError) -> errors.Error:
     path = printable(path)
-    if e.errno in (errno.ENOSPC, errno.EDQUOT):
-        return errors.NoSpace(path=path)
-    if e.errno in (errno.EACCES, errno.EPERM):
-        return errors.AccessDenied(path=path)
-    if e.errno == errno.EBUSY:
-        return errors.MountedThere(path=path)
     if is_in_the_way(e):
         return errors.UnsafeDirectory(path=path, reason="it is a symbolic link or no directory")
-    return errors.FileSystemFailed(path=path, reason=e.strerror or str(e))
+    kind = _ERRORS.get(e.errno or 0, errors.FileSystemFailed)
+    return kind(path=path, reason=e.strerror or str(e))
 
 
 def is_in_the_way(e: OSError) -> bool:

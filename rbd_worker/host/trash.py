@@ -197,8 +197,7 @@ class Trash:
             items = _items(area)
             self._tell_of_unproven(items)
             for item in trash_purge.due(items, self._clock(), limits):
-                with contextlib.suppress(FileNotFoundError):  # restored or discarded meanwhile
-                    purged += trash_purge.remove(trash_purge.begin(item.id, area), area)
+                purged += trash_purge.end(item.id, area)
         return purged
 
     # -- inside --------------------------------------------------------------

@@ -109,21 +109,25 @@ def read(item_id: str, area: int) -> Item | None:
     if parsed is None:
         return None
     try:
-        place = syscalls.open_directory(item_id, area)
+        with syscalls.held(syscalls.open_directory(item_id, area)) as place:
+            return _read(Item(item_id, *parsed), place)
     except OSError as e:
         if isinstance(e, FileNotFoundError) or syscalls.is_in_the_way(e):
             return None
-        raise
-    with syscalls.held(place):
-        identity = syscalls.identity(DIRECTORY, place)
-        if identity is None:
-            return None
-        item = Item(item_id, parsed[0], parsed[1], bytes=size(place))
-        try:
-            record = _read_record(place)
-        except (OSError, ValueError) as e:
-            return dataclasses.replace(
-                item, doubt=f"its record cannot be read ({e}): nobody can tell why it left")
+        return Item(item_id, *parsed, doubt=f"it cannot be read ({e.strerror}): nobody can tell "
+                                            "what is in it")
+
+
+def _read(item: Item, place: int) -> Item | None:
+    identity = syscalls.identity(DIRECTORY, place)
+    if identity is None:
+        return None
+    item = dataclasses.replace(item, bytes=size(place))
+    try:
+        record = _read_record(place)
+    except (OSError, ValueError) as e:
+        return dataclasses.replace(
+            item, doubt=f"its record cannot be read ({e}): nobody can tell why it left")
     return dataclasses.replace(item, at=record.at, migration=record.migration,
                                facts=record.facts, doubt=_doubt(item, record, identity))
 

@@ -12,7 +12,7 @@ import logging
 import os
 import typing as ty
 
-from rbd_worker.host import removal, trash_items
+from rbd_worker.host import removal, syscalls, trash_items
 from rbd_worker.host.trash_items import Item
 
 LOG = logging.getLogger(__name__)
@@ -62,10 +62,28 @@ def begun(area: int) -> list[str]:
                   and trash_items.parse_id(name.removesuffix(SUFFIX)) is not None)
 
 
+def end(item_id: str, area: int) -> bool:
+    """Remove one item; False where it is not gone, or was restored or discarded meanwhile."""
+    try:
+        name = begin(item_id, area)
+    except FileNotFoundError:
+        return False
+    except OSError as e:
+        _tell(item_id, e)
+        return False
+    return remove(name, area)
+
+
 def remove(name: str, area: int) -> bool:
     """False where it could not be removed as a whole; it is tried again next time."""
     try:
         return removal.remove_tree(name, area)
     except OSError as e:
-        LOG.warning("%s in the trash cannot be removed yet: %s", name, e.strerror)
+        _tell(name, e)
         return False
+
+
+def _tell(name: str, e: OSError) -> None:
+    culprit = e.filename if isinstance(e.filename, str) and e.filename != name else ""
+    LOG.warning("%s in the trash cannot be removed yet: %s", name,
+                syscalls.translate(culprit or name, e).sentence)

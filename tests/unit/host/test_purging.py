@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 import os
 import pathlib
+import subprocess
+
+import pytest
 
 from rbd_worker.host import removal, trash
 from tests.unit.host.trees import (
@@ -10,6 +13,7 @@ from tests.unit.host.trees import (
     Clock,
     Host,
     in_trash,
+    needs_root,
     open_descriptors,
     take,
 )
@@ -112,3 +116,32 @@ def test_directories_without_permission_bits_are_removed(tmp_path: pathlib.Path)
     removal.remove_tree("tree", base)
     os.close(base)
     assert list(tmp_path.iterdir()) == []
+
+
+@needs_root
+@pytest.mark.parametrize("place", ["", "directory", "directory/file"])
+def test_an_item_that_is_immutable_does_not_keep_the_others(
+        host: Host, bin_: trash.Trash, clock: Clock, caplog: pytest.LogCaptureFixture,
+        place: str) -> None:
+    host.make(file=b"x")
+    held = take(host, bin_).id
+    clock.now += 1
+    host.make(OTHER)
+    take(host, bin_, OTHER)
+    area = host.path / ".rbd-worker" / "trash"
+    _chattr("+i", area / held / place)
+    clock.now += 8 * DAY
+    try:
+        assert bin_.purge() == 1
+        (name,) = in_trash(host)
+        assert name.removesuffix(".purging") == held
+        assert f"{name} in the trash cannot be removed yet" in caplog.text
+        assert "chattr" in caplog.text
+    finally:
+        _chattr("-R", "-i", area)
+    bin_.purge()
+    assert in_trash(host) == []
+
+
+def _chattr(*arguments: str | pathlib.Path) -> None:
+    subprocess.run(["chattr", *arguments], check=True)

@@ -57,10 +57,12 @@ def test_a_rename_replaces_nothing(base: int, tmp_path: pathlib.Path, stands: st
 
 
 @pytest.mark.parametrize(("number", "kind"), [
-    (errno.ENOSPC, errors.NoSpace), (errno.EDQUOT, errors.NoSpace),
+    (errno.ENOSPC, errors.NoSpace), (errno.EDQUOT, errors.QuotaReached),
     (errno.EACCES, errors.AccessDenied), (errno.EPERM, errors.AccessDenied),
-    (errno.EBUSY, errors.MountedThere),
-    (errno.ELOOP, errors.UnsafeDirectory), (errno.EIO, errors.FileSystemFailed)])
+    (errno.EBUSY, errors.MountedThere), (errno.EXDEV, errors.NotOneFileSystem),
+    (errno.ELOOP, errors.UnsafeDirectory), (errno.EROFS, errors.FileSystemReadOnly),
+    (errno.EIO, errors.DiskFailed), (errno.ESTALE, errors.DiskFailed),
+    (errno.EMFILE, errors.FileSystemFailed)])
 def test_what_the_kernel_says_becomes_an_error_of_ours(
         number: int, kind: type[errors.Error]) -> None:
     with pytest.raises(kind, match="/some/path") as caught, syscalls.translated("/some/path"):

@@ -13,10 +13,12 @@ from rbd_worker.host import instances, syscalls, trash
 from rbd_worker.model import Evidence, Verdict
 from tests.unit.host.trees import (
     DAY,
+    NOBODY,
     OTHER,
     UUID,
     Clock,
     Host,
+    as_nobody,
     evidence,
     in_trash,
     meanwhile,
@@ -25,6 +27,7 @@ from tests.unit.host.trees import (
     small_disk,
     snapshot,
     take,
+    world_readable,
 )
 
 # -- taking ------------------------------------------------------------------
@@ -266,3 +269,20 @@ def test_the_record_is_on_disk_before_the_directory_moves(
     with watched:
         bin_.take(watched, evidence(), "m")
     assert seen and seen[0]
+
+
+@needs_root
+def test_an_item_that_cannot_be_read_hides_no_other() -> None:
+    with world_readable() as place:
+        host = Host(place / "instances")
+        bin_ = trash.Trash(host.directories, DAY)
+        for instance in (UUID, OTHER):
+            host.make(instance, console_log=b"log")
+        area = host.path / ".rbd-worker" / "trash"
+        legible, closed = take(host, bin_, OTHER).id, take(host, bin_, UUID).id
+        for path in (host.path, area.parent, area, area / legible,
+                     area / legible / "record.json"):
+            os.chown(path, NOBODY, NOBODY)
+        seen = as_nobody(lambda: {item.id: item.doubt for item in bin_.list()})
+        assert seen == {legible: "", closed: "it cannot be read (Permission denied): nobody can "
+                                             "tell what is in it"}
