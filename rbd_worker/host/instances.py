@@ -129,6 +129,14 @@ class Instances:
               syscalls.held(private_directory(OWN, base, f"{self.path}/{OWN}")) as own):
             return private_directory(name, own, f"{self.path}/{OWN}/{name}")
 
+    def has_area(self, name: str) -> bool:
+        """Whether there is ``.rbd-worker/<name>``: for what would only look for nothing there.
+
+        A full or read-only disk has no room to make it.
+        """
+        with self.opened() as base, syscalls.translated(self.path):
+            return syscalls.identity(f"{OWN}/{name}", base) is not None
+
     def opened(self) -> "_Opened":
         """A descriptor of instances_path as it is now, until the block ends.
 

@@ -145,6 +145,8 @@ class Staging:
 
         :raises errors.UnsafeDirectory, errors.DirectoryChanged: see ``walk.pin_files``.
         """
+        if not self._directories.has_area(_STAGING):
+            return None
         with (syscalls.translated(self._label),
               syscalls.held(self._directories.area(_STAGING)) as staging):
             if syscalls.identity(self._area, staging) is None:
@@ -158,6 +160,8 @@ class Staging:
 
     def drop(self) -> None:
         """Nothing is staged in this area."""
+        if not self._directories.has_area(_STAGING):
+            return
         with (syscalls.translated(self._label),
               syscalls.held(self._directories.area(_STAGING)) as staging):
             removal.remove_tree(self._area, staging)

@@ -8,7 +8,7 @@ import typing as ty
 import pytest
 
 from rbd_worker import errors
-from rbd_worker.host import trash, trash_reserve
+from rbd_worker.host import staging, trash, trash_reserve
 from tests.unit.host.trees import (
     DAY,
     UUID,
@@ -112,3 +112,11 @@ def test_a_kill_after_the_reserve_was_drawn_leaves_nothing_behind(
     assert bin_.purge() == 0
     assert in_trash(host) == []
     assert (host.path / UUID / "console.log").exists()
+
+
+def test_nothing_has_to_be_made_on_a_full_disk_to_drop_what_never_came(host: Host) -> None:
+    area = staging.Staging(host.directories, UUID)
+    _fill(host)
+    area.drop()
+    assert area.pinned() is None
+    assert not (host.path / ".rbd-worker").exists()
