@@ -33,3 +33,16 @@ def test_the_files_are_handed_over_once_it_is_gone(make_world: MakeWorld) -> Non
     assert {name: found[name] for name in worlds.FILES} == worlds.FILES
     assert found["console.log.0"].decode().splitlines() == here.libvirt.said
     assert len(here.trashed()) == 1
+
+
+def test_novas_removal_of_the_directory_ends_it_too(make_world: MakeWorld) -> None:
+    world = make_world("nova")
+    here, there = world.hosts
+    guest = world.boot(here)
+    world.timeline.after(1, lambda: os.mkfifo(here.directory(guest) / "pipe"))
+    world.timeline.after(2, lambda: here.libvirt.say(guest, "the last words here"))
+    order = world.migrate(guest, here, there)
+    for host in world.hosts:
+        assert host.entry(order.uuid).outcome is Outcome.COMPLETED
+    assert "the last words here" in there.files(guest)["console.log.0"].decode()
+    assert not here.has_directory(guest)
