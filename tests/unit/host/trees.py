@@ -157,6 +157,11 @@ class FailingDisk:
         _run("fstrim", self._path)  # what is free here is free memory
         return self
 
+    @property
+    def device(self) -> str:
+        return subprocess.check_output(
+            ["findmnt", "-n", "-o", "SOURCE", self._path], text=True).strip()
+
     def fail(self) -> None:
         os.sync()
         with self._filler.open("ab", buffering=0) as file, contextlib.suppress(OSError):
