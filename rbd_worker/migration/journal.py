@@ -68,6 +68,16 @@ class JournalReader:
         with self._lock:
             self._db.close()
 
+    def check(self) -> None:
+        """Read the file as a whole, and what is open.
+
+        :raises errors.JournalUnusable: some of it is damaged.
+        """
+        with self._lock, journal_file.translated(self.path):
+            journal_file.check(self.path, self._db)
+        for entry in self.open_entries():
+            self.records(entry.migration)
+
     def entry(self, key: str, role: Role) -> Entry | None:
         return next(iter(self._entries("WHERE key=? AND role=?", key, role)), None)
 
@@ -370,8 +380,7 @@ def _check(directory: str | os.PathLike[str], host: str) -> None:
     if not (pathlib.Path(directory) / _FILE).exists():
         return
     with contextlib.closing(JournalReader(directory)) as reader:
-        for entry in reader.open_entries():
-            reader.records(entry.migration)
+        reader.check()
         known = reader.host()
         if host and known and known != host:
             raise errors.HostRenamed(path=reader.path, known=known, host=host)

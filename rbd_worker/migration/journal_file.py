@@ -8,7 +8,6 @@ read-only connection before anything may write to it.  A new file gets its name
 when it is complete, so that an empty one is a damaged one.
 """
 
-import contextlib
 import fcntl
 import os
 import pathlib
@@ -82,10 +81,8 @@ def own(directory: pathlib.Path) -> int:
 
 
 def opened(path: pathlib.Path) -> sqlite3.Connection:
-    """The file for its owner, made if it is missing."""
-    if path.exists():
-        _check(path)
-    else:
+    """The file for its owner, made if it is missing; one that is there was checked before."""
+    if not path.exists():
         _make(path)
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
     try:
@@ -115,6 +112,19 @@ def opened_read_only(path: pathlib.Path) -> sqlite3.Connection:
         db.close()
         raise
     return db
+
+
+def check(path: pathlib.Path, db: sqlite3.Connection) -> None:
+    """Every page and index of the file, through a connection that cannot write.
+
+    :raises errors.JournalUnusable: some of it cannot be read.
+    """
+    verdict = db.execute("PRAGMA integrity_check(1)").fetchone()[0]
+    page = db.execute("PRAGMA page_size").fetchone()[0]
+    if path.stat().st_size % page:  # SQLite takes what is missing for zeros
+        raise damaged(path, "it ends in the middle of a page")
+    if verdict != "ok":
+        raise damaged(path, str(verdict).splitlines()[-1])
 
 
 class translated:  # a class, for a migration enters some hundred of these
@@ -172,17 +182,6 @@ def _make(path: pathlib.Path) -> None:
         os.fsync(directory)
     finally:
         os.close(directory)
-
-
-def _check(path: pathlib.Path) -> None:
-    """Every page and index, while nothing can be written."""
-    with contextlib.closing(opened_read_only(path)) as db:
-        verdict = db.execute("PRAGMA integrity_check(1)").fetchone()[0]
-        page = db.execute("PRAGMA page_size").fetchone()[0]
-    if path.stat().st_size % page:  # SQLite takes what is missing for zeros
-        raise damaged(path, "it ends in the middle of a page")
-    if verdict != "ok":
-        raise damaged(path, str(verdict).splitlines()[-1])
 
 
 def _check_layout(db: sqlite3.Connection, path: pathlib.Path) -> None:
