@@ -12,8 +12,6 @@ import random
 import tempfile
 import typing as ty
 
-import pytest
-
 import rpcapi
 from rbd_worker import conf, errors
 from rbd_worker.host import clock_guard, evidence, instances, mounted, peers, trash
@@ -23,8 +21,6 @@ from rbd_worker.migration import (
     coordinator,
     desk,
     janitor,
-    journal,
-    journal_file,
     mover,
     records,
     task,
@@ -34,7 +30,7 @@ from rbd_worker.migration.journal import Entry
 from rbd_worker.model import Migration
 from rbd_worker.triggers import hearing, peer_server
 from rpcapi import payloads
-from tests.simulation import bus, parts, power, scheduler
+from tests.simulation import bus, journals, parts, power, scheduler
 from tests.simulation.schedule import Cloud, Failing, Kill
 from tests.simulation.scheduler import Killed, Life
 from tests.world import settings_of
@@ -63,7 +59,7 @@ class Worker:
         self.host = host
         self.life = life = Life(host.name)
         world.workers[life] = host
-        self.journal = Journal(self)
+        self.journal = journals.Journal(self)
         guests = ty.cast(ty.Any, parts.Hypervisor(host))
         images = ty.cast(ty.Any, parts.Images(host))
         others = Peers(ty.cast(ty.Any, bus.Client(world.bus, host)), host.name)
@@ -166,10 +162,9 @@ class Host:
                 if h.host == number]
         self._kills = {(k.what, k.number): k for k in mine if isinstance(k, Kill)}
         self._failing = [f for f in mine if isinstance(f, Failing)]
-        empty = _empty_journal(self.name)
-        with pytest.MonkeyPatch.context() as seam:  # to make one costs a millisecond
-            seam.setattr(journal_file, "_make", lambda path: path.write_bytes(empty))
-            self.start()
+        #: Of the journal, where it is in memory.
+        self.database = journals.Database(self.name)
+        self.start()
 
     def directory(self, instance: str) -> str:
         return f"{self._base}/{instance}"
@@ -398,32 +393,6 @@ class Directories(instances.Instances):
         return directory
 
 
-class Journal(journal.Journal):
-    """A real journal whose process may be killed, or whose disk may fail, at any write."""
-
-    def __init__(self, worker: Worker) -> None:
-        self._life, self._host = worker.life, worker.host
-        super().__init__(worker.host.settings.state_directory, worker.host.clock,
-                         worker.host.name)
-        # nobody else opens it meanwhile: no lock is taken anew for each statement
-        self._db.execute("PRAGMA locking_mode=EXCLUSIVE")
-
-    def record(self, migration: Migration, *records: ty.Any, phase: ty.Any = None) -> None:
-        super().record(migration, *records, phase=phase)
-        self._host.world.recorded(self._host, migration, records)
-
-    @contextlib.contextmanager
-    def _transaction(self) -> ty.Iterator[ty.Any]:
-        self._life.check()
-        if self._host.strikes("journal") or self._host.disk_is_full:
-            raise errors.JournalUnusable(path=self.path, reason="database or disk is full",
-                                         fix="Free space on its file system")
-        with super()._transaction() as db:
-            yield db
-            self._host.strikes("write")
-        self._host.strikes("written")
-
-
 EPOCH = 1_700_000_000.0
 _XML = ("<domain type='kvm'><name>instance</name><uuid>{instance}</uuid><devices>"
         "<console type='pty'><log file='{path}/{instance}/console.log'/></console>"
@@ -444,10 +413,3 @@ def _settings(cloud: Cloud, name: str, root: pathlib.Path) -> conf.Settings:
         max_concurrent_live_migrations=cloud.limit, console_history_files=cloud.history_files,
         trash_retention=cloud.retention)
     return settings
-
-
-@functools.lru_cache
-def _empty_journal(host: str) -> bytes:
-    with tempfile.TemporaryDirectory() as place:
-        journal.Journal(place, host=host).close()
-        return (pathlib.Path(place) / "journal.sqlite").read_bytes()

@@ -232,7 +232,8 @@ def _secrets(disk: dict[str, bytes]) -> ty.Iterator[Breach]:
 
 def _read(world: World) -> dict[str, bytes]:
     """Every file of every host, journals too."""
-    return dict(_files(str(world.root)))
+    return dict(_files(str(world.root))) | {
+        f"the journal of {host.name}": host.database.content() for host in world.hosts}
 
 
 def _files(directory: str) -> ty.Iterator[tuple[str, bytes]]:

@@ -107,6 +107,8 @@ def _end(world: World) -> None:
     world.life.end()
     world.scheduler.run(world.scheduler.now + 0.001)
     world.scheduler.run(world.scheduler.now + 0.001)
+    for host in world.hosts:
+        host.database.end()
 
 
 class _Unforeseen(logging.Handler):

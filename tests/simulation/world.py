@@ -61,6 +61,8 @@ class World:
         self.life = Life("the world")
         self.workers: dict[Life, Host] = {}
         self.is_looking = False
+        #: Looking after what is not flushed costs a tenth of a schedule: only where power fails.
+        self.may_lose_power = any(kill.is_power for kill in played.of(schedule.Kill))
         self.breaches: list[Breach] = []
         self.dates = Dates(self)
         self.scheduler.on_advance = self.dates.time_passed
@@ -79,8 +81,6 @@ class World:
         #: Items of the trash by their paths: when a worker put them there.
         self.trashed: dict[str, float] = {}
         self.unflushed = power.unflushed()
-        #: Looking after what is not flushed costs a tenth of a schedule: only where power fails.
-        self.may_lose_power = any(kill.is_power for kill in played.of(schedule.Kill))
         #: Guests of which an operator closed an entry.
         self.resolved: set[str] = set()
         #: Guests that ended with the power of their host.
