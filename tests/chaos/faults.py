@@ -115,6 +115,14 @@ def freeze_broker_node(scene: Scene) -> None:
     scene.choice.choice(scene.arena.lab.brokers).service.pause()
 
 
+@_fault(most=15)
+def lose_broker_quorum(scene: Scene) -> None:
+    """Of a cluster two of three: the last one has no majority and stops to serve."""
+    nodes = scene.arena.lab.brokers
+    for node in scene.choice.sample(nodes, len(nodes) // 2 + 1):
+        node.kill9()
+
+
 @_fault()
 def restart_source_libvirtd(scene: Scene) -> None:
     """As systemd does it: libvirtd may wait for its migration and is then killed."""
