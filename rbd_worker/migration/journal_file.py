@@ -15,6 +15,8 @@ import sqlite3
 
 from rbd_worker import errors
 
+#: In ``[rbd_worker] state_directory``.
+NAME = "journal.sqlite"
 #: Layout of the file; raised with every change of the tables.
 SCHEMA_VERSION = 1
 
