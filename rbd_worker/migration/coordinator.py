@@ -15,7 +15,14 @@ import time
 import typing as ty
 
 from rbd_worker import errors, request_context
-from rbd_worker.migration import destination_steps, engine, rivals, source_steps, timers
+from rbd_worker.migration import (
+    destination_steps,
+    engine,
+    rivals,
+    rollback_hints,
+    source_steps,
+    timers,
+)
 from rbd_worker.migration.journal import Entry
 from rbd_worker.migration.task import Ports, Task
 from rbd_worker.model import Executor, Migration, Outcome, Phase, Role
@@ -29,11 +36,6 @@ STOP_SECONDS = 15.0
 #: Seconds after which a journal that could not be written is tried again.
 JOURNAL_SECONDS = 30.0
 
-#: How long a rollback that nobody waits for is remembered, in seconds: longer
-#: than the source's worker may take to ask for the first time.
-_HINT_SECONDS = 60
-#: So many of them; whoever floods this host with rollbacks gains no more memory than that.
-_MAX_HINTS = 1000
 #: Most entries that may be open at a time.  Evacuating a host opens some hundred;
 #: each costs descriptors here and room in staging at the other end.
 MAX_OPEN = 1000
@@ -52,7 +54,7 @@ class Coordinator:
         self._lock = threading.Lock()
         self._tasks: dict[TaskKey, Task] = {}
         self._queued: set[TaskKey] = set()
-        self._given_up: dict[str, float] = {}
+        self._hints = rollback_hints.RollbackHints(ports.clock)
         self._pool = pool or concurrent.futures.ThreadPoolExecutor(
             ports.settings.workers, thread_name_prefix="plan")
         self._timers = alarms or timers.Timers()
@@ -254,24 +256,20 @@ class Coordinator:
         """A hint that Nova gave a migration to this host up: open tasks ask both hosts.
 
         A source hears of it from its destination, which sees what Nova does there.
-        Nova may be faster than the source's worker: the hint is then kept for
-        the task that is about to be opened.
+        Where nothing is open yet the hint is kept.
         """
         tasks = self.tasks_of(instance)
         for task in tasks:
             task.rollback_requested |= task.migration.role is Role.DESTINATION
             self.wake(task.key)
-        with self._lock:
-            self._given_up.pop(instance, None)
-            if not tasks:
-                self._given_up[instance] = self.ports.clock()
-            if len(self._given_up) > _MAX_HINTS:
-                del self._given_up[next(iter(self._given_up))]  # the oldest
+        if tasks:
+            self._hints.take(instance)
+        else:
+            self._hints.keep(instance)
 
     def checked(self, instance: str) -> None:
         """Another migration of the instance begins: what was given up was an earlier one."""
-        with self._lock:
-            self._given_up.pop(instance, None)
+        self._hints.take(instance)
 
     def tasks(self) -> list[Task]:
         with self._lock:
@@ -299,9 +297,7 @@ class Coordinator:
             task.others = lambda: [t for t in self.tasks_of(entry.migration.instance)
                                    if t is not task]
             if entry.migration.role is Role.DESTINATION:
-                at = self._given_up.pop(entry.migration.instance, None)
-                if at is not None and self.ports.clock() - at < _HINT_SECONDS:
-                    task.rollback_requested = True
+                task.rollback_requested |= self._hints.take(entry.migration.instance)
             return task
 
     def _forget(self, key: TaskKey) -> None:

@@ -8,7 +8,7 @@ import uuid
 import pytest
 
 from devstack import conductor
-from rbd_worker.migration import coordinator, desk, journal
+from rbd_worker.migration import coordinator, desk, journal, rollback_hints
 from rbd_worker.model import Executor, Migration, Outcome, Role
 from rbd_worker.triggers import hearing
 from rpcapi import errors as peer_errors
@@ -105,12 +105,11 @@ def test_a_journal_forgets_the_oldest_messages_and_closed_entries_while_it_runs(
         opened.close()
 
 
-def test_only_the_newest_rollbacks_that_nobody_waits_for_are_remembered(world: World) -> None:
-    there = world.hosts[1]
+def test_only_the_newest_rollbacks_that_nobody_waits_for_are_remembered() -> None:
+    hints = rollback_hints.RollbackHints(lambda: 0.0)
     for number in range(1500):
-        there.alive.coordinator.rolled_back(str(uuid.UUID(int=number)))
-    assert len(there.alive.coordinator._given_up) == coordinator._MAX_HINTS
-    assert str(uuid.UUID(int=1499)) in there.alive.coordinator._given_up
+        hints.keep(f"{number}")
+    assert [n for n in range(1500) if hints.take(f"{n}")] == list(range(500, 1500))
 
 
 def test_a_leftover_is_looked_at_once_at_a_time(world: World) -> None:
