@@ -508,6 +508,15 @@ class OutcomeUnknown(Undecided):
     msg = "where {instance} is cannot be told: {reason}"
 
 
+class ResizeWaits(Undecided):
+    """Of what is placed now nothing would be left: a revert deletes the directory of that name."""
+
+    msg = ("a resize or cold migration of {instance} waits on {host} to be confirmed or reverted: "
+           "{instance}_resize stands there; what came for it stays where it is until then")
+    remedy = ("Confirm or revert it (openstack server resize confirm). Where openstack server "
+              "show does not say VERIFY_RESIZE, look at {instance}_resize and move it away")
+
+
 class MoveLeftOpen(Undecided):
     msg = ("libvirt on {host} was ended in the last part of the move of {instance} and keeps a "
            "stopped copy of it; {destination} says {state}")

@@ -115,6 +115,11 @@ class Instances:
         with self.opened() as base, syscalls.translated(self.path), os.scandir(base) as listing:
             return tuple(sorted(entry.name for entry in listing if self.is_name(entry.name)))
 
+    def has_resize(self, instance: str) -> bool:
+        """Whether Nova has put a directory of the guest aside, as it does until a resize ends."""
+        with self.opened() as base, syscalls.translated(self.path):
+            return syscalls.identity(f"{instance}_resize", base) is not None
+
     def sync(self) -> None:
         """Every name in instances_path survives a power failure."""
         with self.opened() as base, syscalls.translated(self.path):

@@ -188,8 +188,11 @@ def _check_guest_stays(task: Task) -> None:
     """A later move carries what stood here as it began: what came now would be lost.
 
     :raises errors.OutcomeUnknown: the guest leaves, has left, or may be taken for one that has.
+    :raises errors.ResizeWaits: Nova may yet put another directory in the place of this one.
     """
     migration = task.migration
+    if task.is_nova and task.ports.directories.has_resize(migration.instance):
+        raise errors.ResizeWaits(instance=migration.instance, host=migration.host)
     here = task.ports.hypervisor.state(migration.instance)
     if here in (GuestState.OUTGOING, GuestState.ABSENT):
         raise errors.OutcomeUnknown(
@@ -203,6 +206,17 @@ def _check_guest_stays(task: Task) -> None:
 
 
 def _promoted(task: Task, area: staging.Staging) -> instances.PinnedDirectory:
+    """A running guest without a directory has one now.
+
+    :raises errors.OutcomeUnknown: it is shut off. nova-compute makes a directory with its next
+        start, and has none where it deletes the guest, or is about to put it aside for a resize.
+    """
+    here = task.ports.hypervisor.state(task.migration.instance)
+    if task.is_nova and not here.is_active:
+        raise errors.OutcomeUnknown(
+            instance=task.migration.instance,
+            reason=f"{task.migration.host} says {here} and has no directory of it, as while it is "
+                   "deleted; its files stay where they are until it is started")
     area.promote()
     directory = task.ports.directories.pin(task.migration.instance)
     if directory is None:

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Executor nova: what else Nova does to a guest and its directory while a migration is open.
+
+doc/behaviour/nova-flows.md has the table of them.
+"""
+
+import shutil
+
+import pytest
+
+from rbd_worker.model import GuestState, Outcome
+from tests import world as worlds
+from tests.unit.conftest import MakeWorld
+from tests.world import Host, World
+
+
+@pytest.fixture
+def world(make_world: MakeWorld) -> World:
+    return make_world("nova", hosts=3, nova_cleanup_grace=60, unresolved_retry_max=60)
+
+
+@pytest.fixture
+def third(world: World) -> Host:
+    return world.hosts[2]
+
+
+def _moved_without_its_files(world: World, here: Host, there: Host) -> tuple[str, str]:
+    """The destination's worker was away; the guest runs there, and the source holds its files."""
+    guest = world.boot(here)
+    there.restarts_after = None
+    there.kill()
+    order = world.migrate(guest, here, there, seconds=60)
+    assert here.entry(order.uuid).is_open and not here.has_directory(guest)
+    return guest, order.uuid
+
+
+def _has_what_came(host: Host, guest: str) -> bool:
+    found = host.files(guest)
+    return "console.log.0" in found and worlds.FILES.items() <= found.items()
+
+
+# -- a resize that waits to be confirmed or reverted ---------------------------
+
+
+def _resized_away(guest: str, host: Host, to: Host) -> None:
+    """``migrate_disk_and_power_off`` and ``finish_migration``: the definition stays behind."""
+    to.directory(guest).mkdir()
+    host.libvirt.states[guest] = GuestState.SHUTOFF
+    host.directory(guest).rename(f"{host.directory(guest)}_resize")
+    to.libvirt.qemu_starts(guest)
+    to.libvirt.states[guest] = GuestState.RUNNING
+
+
+def _resized_in_place(guest: str, host: Host) -> None:
+    """The same on one host: the new directory has the name of the old one."""
+    host.directory(guest).rename(f"{host.directory(guest)}_resize")
+    host.directory(guest).mkdir()
+    host.libvirt.qemu_starts(guest)
+
+
+def _reverted(guest: str, host: Host) -> None:
+    """``finish_revert_migration``: whatever has the name by now is deleted."""
+    shutil.rmtree(host.directory(guest), ignore_errors=True)
+    host.path.joinpath(f"{guest}_resize").rename(host.directory(guest))
+    host.libvirt.states[guest] = GuestState.RUNNING
+
+
+def test_late_files_wait_for_the_end_of_a_resize_and_come_after_it_was_reverted(
+        world: World, here: Host, there: Host, third: Host) -> None:
+    guest, key = _moved_without_its_files(world, here, there)
+    _resized_away(guest, there, third)
+    there.start()
+    world.timeline.pass_time(600)
+    assert not there.has_directory(guest)
+    assert here.entry(key).outcome is Outcome.UNRESOLVED
+    assert "to be confirmed or reverted" in here.entry(key).reason
+    del third.libvirt.states[guest]
+    _reverted(guest, there)
+    world.timeline.pass_time(600)
+    assert _has_what_came(there, guest)
+    assert here.entry(key).outcome is there.entry(key).outcome is Outcome.COMPLETED
+
+
+def test_late_files_are_not_lost_with_a_resize_on_the_same_host_that_is_reverted(
+        world: World, here: Host, there: Host) -> None:
+    guest, key = _moved_without_its_files(world, here, there)
+    _resized_in_place(guest, there)
+    there.start()
+    world.timeline.pass_time(600)
+    assert here.entry(key).is_open
+    _reverted(guest, there)
+    world.timeline.pass_time(600)
+    assert _has_what_came(there, guest)
+    assert here.entry(key).outcome is Outcome.COMPLETED
+
+
+def test_late_files_come_after_a_resize_on_the_same_host_was_confirmed(
+        world: World, here: Host, there: Host) -> None:
+    guest, key = _moved_without_its_files(world, here, there)
+    _resized_in_place(guest, there)
+    there.start()
+    world.timeline.pass_time(600)
+    shutil.rmtree(f"{there.directory(guest)}_resize")
+    world.timeline.pass_time(600)
+    assert _has_what_came(there, guest)
+    assert here.entry(key).outcome is Outcome.COMPLETED
+
+
+def test_late_files_stay_with_the_source_after_the_resize_was_confirmed(
+        world: World, here: Host, there: Host, third: Host) -> None:
+    guest, key = _moved_without_its_files(world, here, there)
+    _resized_away(guest, there, third)
+    there.start()
+    world.timeline.pass_time(600)
+    shutil.rmtree(f"{there.directory(guest)}_resize")
+    del there.libvirt.states[guest]
+    world.timeline.pass_time(600)
+    assert not there.has_directory(guest)
+    assert here.entry(key).outcome is Outcome.UNRESOLVED
+    task = next(t for t in here.alive.coordinator.tasks() if t.migration.key == key)
+    assert task.files is not None and len(task.files.entries) > len(worlds.FILES)
+
+
+# -- a guest that is deleted, shelved off or rebuilt ---------------------------
+
+
+def test_a_directory_does_not_come_back_while_nova_deletes_the_guest(
+        world: World, here: Host, there: Host) -> None:
+    """``cleanup`` removes the directory first and undefines the guest afterwards."""
+    guest, key = _moved_without_its_files(world, here, there)
+    there.libvirt.states[guest] = GuestState.SHUTOFF
+    shutil.rmtree(there.directory(guest))
+    there.start()
+    world.timeline.pass_time(60)
+    assert not there.has_directory(guest)
+    del there.libvirt.states[guest]
+    world.timeline.pass_time(600)
+    assert not there.has_directory(guest)
+    assert here.entry(key).outcome is Outcome.UNRESOLVED
