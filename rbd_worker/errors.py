@@ -164,6 +164,12 @@ class DirectoryExists(Permanent):
     remedy = "Nothing was overwritten; look at it and remove or rename it by hand"
 
 
+class DirectoryLost(Permanent):
+    """A restart let go of a guest's files, and the directory that they were in is gone."""
+
+    msg = "the directory of {instance} whose files were held on {host} was removed or replaced"
+
+
 class LeftoverInTheWay(Permanent):
     """A directory stands at the destination, and nobody proved that it may go."""
 

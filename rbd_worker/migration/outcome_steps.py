@@ -202,8 +202,8 @@ def _may_still_begin(task: Task) -> bool:
     """Executor nova: whether the guest may simply not have begun to move yet."""
     if not task.is_nova or task.is_superseded or task.rollback_requested:
         return False
-    if "guest_began_to_move" in task.notes:
-        return False
+    if "guest_began_to_move" in task.notes or pins.are_lost(task):
+        return False  # it has moved, and is back in a directory that Nova made since
     return task.age() < task.ports.settings.prepare_timeout
 
 

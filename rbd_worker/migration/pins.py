@@ -42,6 +42,17 @@ def is_another(task: Task, directory: PinnedDirectory) -> bool:
     return held is not None and directory.lasting_identity[:len(held)] != held
 
 
+def are_lost(task: Task) -> bool:
+    """Whether a restart let go of files whose directory Nova has removed or replaced since."""
+    if task.files is not None or "identity" not in task.notes.get("ensure_files_pinned", {}):
+        return False
+    directory = task.ports.directories.pin(task.migration.instance)
+    if directory is None:
+        return True
+    with directory:
+        return is_another(task, directory)
+
+
 def keep(task: Task) -> None:
     """Hold the files as they are now (QEMU may have rotated its log); never raises our errors."""
     try:

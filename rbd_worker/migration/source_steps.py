@@ -93,6 +93,8 @@ def _prepare(task: Task, laid: payloads.PathProbe) -> payloads.PrepareReply | No
     migration = task.migration
     if task.abort_requested and not task.is_nova:
         return None
+    if pins.are_lost(task):  # an empty list would take the place of what is staged there
+        raise errors.DirectoryLost(instance=migration.instance, host=migration.source)
     files = pins.pinned(task)
     if files is not None and task.attempts:
         files.refresh()

@@ -11,7 +11,7 @@ import pytest
 from rbd_worker.model import GuestState, Outcome
 from tests import world as worlds
 from tests.unit.conftest import MakeWorld
-from tests.world import Host, World
+from tests.world import Host, Nova, World
 
 
 @pytest.fixture
@@ -137,3 +137,40 @@ def test_a_directory_does_not_come_back_while_nova_deletes_the_guest(
     world.timeline.pass_time(600)
     assert not there.has_directory(guest)
     assert here.entry(key).outcome is Outcome.UNRESOLVED
+
+
+# -- the source's worker is killed after the destination has staged ------------
+
+
+def _staged_unknown_to_the_source(world: World, here: Host, there: Host) -> tuple[str, str]:
+    """Killed between the destination's answer and its own record of it; Nova goes on."""
+    guest = world.boot(here)
+    here.restarts_after = None
+    world.bus.on_reply = lambda call: here.kill() if call.method == "pre_live_migration" else None
+    nova = Nova(world, world.order(guest, here, there))
+    nova.begin()
+    world.timeline.pass_time(60)
+    world.bus.on_reply = lambda call: None
+    assert there.staged(guest) != [] and not here.has_directory(guest)
+    return guest, nova.order.uuid
+
+
+def test_what_was_staged_is_placed_although_the_source_has_lost_its_files(
+        world: World, here: Host, there: Host) -> None:
+    guest, key = _staged_unknown_to_the_source(world, here, there)
+    here.start()
+    world.timeline.pass_time(3600)
+    assert _has_what_came(there, guest)
+    assert here.entry(key).outcome is there.entry(key).outcome is Outcome.COMPLETED
+
+
+def test_what_was_staged_is_kept_although_the_guest_came_back_to_a_new_directory(
+        world: World, here: Host, there: Host) -> None:
+    guest, key = _staged_unknown_to_the_source(world, here, there)
+    world.migrate(guest, there, here, seconds=600, number=2)
+    here.start()
+    world.timeline.pass_time(3600)
+    assert here.entry(key).outcome is there.entry(key).outcome is Outcome.FAILED
+    (item,) = there.trashed()
+    saved = worlds.files_below(there.path / ".rbd-worker/trash" / item.id / "directory")
+    assert set(worlds.FILES.values()) <= set(saved.values())
