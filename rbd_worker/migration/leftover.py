@@ -13,7 +13,6 @@ import logging
 from rbd_worker import errors
 from rbd_worker.migration import proof
 from rbd_worker.migration.task import Ports
-from rbd_worker.model import Evidence
 
 LOG = logging.getLogger(__name__)
 
@@ -47,22 +46,9 @@ def ensure_no_leftover(ports: Ports, instance: str, holder: str,
         if asked is not None and directory.changed >= asked:
             raise errors.NotProven(instance=instance, reason="it was changed after this live "
                                                              "migration was asked for")
-        evidence = proof.proven(ports, directory, holder, "")
-        _demand_active(evidence, holder)
+        evidence = proof.proven(ports, directory, holder, "", demand_active=True)
         if not ports.settings.audit_acts:
             raise errors.LeftoverStays(instance=instance, holder=holder)
         item = proof.take(ports, directory, evidence, "")
     LOG.info("[instance: %s] a leftover stood in the way of a live migration; it is in the "
              "trash as %s (the guest is on %s)", instance, item.id, holder)
-
-
-def _demand_active(evidence: Evidence, holder: str) -> None:
-    """Nova live-migrates no guest that is shut off, but a cold migration makes its directory here.
-
-    :raises errors.NotProven: the check was late, or forged.
-    """
-    state = evidence.holder_state
-    if state is None or not state.is_active:
-        raise errors.NotProven(
-            instance=evidence.instance,
-            reason=f"{holder} says {state}: only a guest that runs elsewhere proves a leftover")

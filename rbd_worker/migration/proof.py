@@ -20,9 +20,10 @@ PROOF_ATTEMPTS = 9
 
 
 def trash_when_proven(task: Task, directory: instances.PinnedDirectory, *, holder: str,
-                      asking_for: str) -> str:
+                      asking_for: str, demand_active: bool = False) -> str:
     """Move the pinned directory to the trash as soon as all witnesses agree.
 
+    :param demand_active: see :func:`proven`.
     :returns: the id of the trash item.
     :raises errors.NotProven: the doubt that remained after ``PROOF_SECONDS``, or, where that
         has happened before, that there still is.
@@ -34,34 +35,42 @@ def trash_when_proven(task: Task, directory: instances.PinnedDirectory, *, holde
         wait=tenacity.wait_exponential(multiplier=0.1, max=1),
         retry=tenacity.retry_if_exception_type((errors.NotProven, errors.DirectoryChanged)),
         sleep=tenacity.sleep_using_event(task.ports.shutdown), reraise=True)
-    item = retrying(trash_if_proven, task.ports, directory, holder, asking_for)
+    item = retrying(_trash_if_proven, task.ports, directory, holder, asking_for, demand_active)
     LOG.info("%s the directory is in the trash as %s", task.migration, item.id)
     return str(item.id)
 
 
-def trash_if_proven(ports: Ports, directory: instances.PinnedDirectory, holder: str,
-                    asking_for: str) -> trash.Item:
-    """Ask all witnesses once; take the directory if they agree.
-
-    :param asking_for: key of the migration in whose plan this happens; empty
-        outside any plan.
-    :raises errors.NotProven: with the doubt.
-    """
-    return take(ports, directory, proven(ports, directory, holder, asking_for), asking_for)
+def _trash_if_proven(ports: Ports, directory: instances.PinnedDirectory, holder: str,
+                     asking_for: str, demand_active: bool) -> trash.Item:
+    """Ask all witnesses once; take the directory if they agree."""
+    evidence = proven(ports, directory, holder, asking_for, demand_active=demand_active)
+    return take(ports, directory, evidence, asking_for)
 
 
 def take(ports: Ports, directory: instances.PinnedDirectory, evidence: Evidence,
          asking_for: str) -> trash.Item:
-    """Take the directory on evidence that was gathered just now; arguments as above."""
+    """Take the directory on evidence that was gathered just now; arguments as below."""
     item = ports.trash.take(directory, evidence, asking_for)
     ports.told.trashed(directory.instance, item.id, "plan" if asking_for else "arrival")
     return item
 
 
 def proven(ports: Ports, directory: instances.PinnedDirectory, holder: str,
-           asking_for: str) -> Evidence:
-    """What all witnesses agree on; arguments and error as :func:`trash_if_proven`."""
+           asking_for: str, *, demand_active: bool = False) -> Evidence:
+    """What all witnesses agree on, asked once.
+
+    :param asking_for: key of the migration in whose plan this happens; empty
+        outside any plan.
+    :param demand_active: the guest has to run elsewhere.  Beside Nova one that is shut off may
+        be in the middle of a cold migration into this very directory.
+    :raises errors.NotProven: with the doubt.
+    """
     found = ports.witnesses.ask(directory.instance, holder, asking_for)
+    state = found.holder_state
     if not found.holds:
         raise errors.NotProven(instance=directory.instance, reason=found.doubt)
+    if demand_active and (state is None or not state.is_active):
+        raise errors.NotProven(
+            instance=directory.instance,
+            reason=f"{holder} says {state}: only a guest that runs elsewhere proves a leftover")
     return found

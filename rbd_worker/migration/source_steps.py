@@ -236,26 +236,31 @@ def ensure_source_removed(task: Task) -> results.Result:
             if task.is_nova and not opinion.allows:
                 raise errors.NovaDisagrees(instance=migration.instance, reason=opinion.sentence)
             item = proof.trash_when_proven(
-                task, directory, holder=migration.destination, asking_for=migration.key)
+                task, directory, holder=migration.destination, asking_for=migration.key,
+                demand_active=task.is_nova)
         except errors.NotProven as e:
-            if not _has_moved_on(task):
+            if not _runs_there_no_more(task):
                 raise
-            LOG.warning("%s the guest has left %s since; its directory here is left to the "
-                        "audit", migration, migration.destination)
+            LOG.warning("%s the guest does not run on %s any more; its directory here is left to "
+                        "the audit", migration, migration.destination)
             return results.Done({"kept": e.sentence})
     return results.Done({"trash": item})
 
 
 def _is_another(task: Task, directory: instances.PinnedDirectory) -> bool:
-    """Nova made it since: for a cold migration that comes here, say, whose guest is shut off."""
+    """Nova may have made it since: for a cold migration that comes here, say.
+
+    Of a directory whose files were never held nobody knows which one it was.
+    """
     held = task.notes.get("ensure_files_pinned", {})
-    return pins.is_another(task, directory) or held.get("files") == 0
+    return "identity" not in held or pins.is_another(task, directory)
 
 
-def _has_moved_on(task: Task) -> bool:
-    """The destination has the guest no more: it can never be this plan's witness again."""
+def _runs_there_no_more(task: Task) -> bool:
+    """The destination is no witness any more; beside Nova not before it starts the guest again."""
     there = task.ports.peers.testify(task.migration.destination, task.migration.instance)
-    return there.state == GuestState.ABSENT
+    return there.state == GuestState.ABSENT or (
+        task.is_nova and there.state == GuestState.SHUTOFF)
 
 
 class _nothing:

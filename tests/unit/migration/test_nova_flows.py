@@ -121,6 +121,47 @@ def test_late_files_stay_with_the_source_after_the_resize_was_confirmed(
     assert task.files is not None and len(task.files.entries) > len(worlds.FILES)
 
 
+# -- a cold migration back, while the source's directory waits for its proof -----
+
+
+def _left_behind(world: World, here: Host, there: Host) -> tuple[str, str]:
+    """nova-compute did not remove the source's directory, and Ceph cannot testify."""
+    guest = world.boot(here)
+    here.ceph.is_down = True
+    order = world.migrate(guest, here, there, how="post error", seconds=300)
+    assert here.has_directory(guest)
+    assert here.entry(order.uuid).outcome is Outcome.UNRESOLVED
+    return guest, order.uuid
+
+
+def test_a_leftover_that_a_cold_migration_fills_again_is_left_to_the_audit(
+        world: World, here: Host, there: Host) -> None:
+    """``mkdir -p`` takes it as it is; the guest is shut off and its files come one by one."""
+    guest, key = _left_behind(world, here, there)
+    there.libvirt.states[guest] = GuestState.SHUTOFF
+    there.directory(guest).rename(f"{there.directory(guest)}_resize")
+    (here.directory(guest) / "swtpm").mkdir()
+    here.ceph.is_down = False
+    world.timeline.pass_time(600)
+    assert (here.directory(guest) / "swtpm").is_dir() and here.trashed() == []
+    assert here.entry(key).outcome is Outcome.COMPLETED
+
+
+def test_what_nova_made_under_the_name_of_a_directory_that_was_not_held_is_not_taken(
+        world: World, here: Host, there: Host) -> None:
+    """The source's directory could not be carried, so that nobody knows which one it was."""
+    guest = world.boot(here)
+    (here.directory(guest) / "link").symlink_to("/etc/passwd")
+    there.restarts_after = None
+    there.kill()
+    order = world.migrate(guest, here, there, seconds=300)
+    here.directory(guest).mkdir()
+    there.start()
+    world.timeline.pass_time(600)
+    assert here.has_directory(guest) and here.trashed() == []
+    assert here.entry(order.uuid).outcome is Outcome.COMPLETED
+
+
 # -- a guest that is deleted, shelved off or rebuilt ---------------------------
 
 
