@@ -98,6 +98,7 @@ class Migration:
         derived from its id or from the message.
     :ivar number: the migration's id in Nova's database, which aborts name; None where unknown.
     :ivar peer: the other host.
+    :ivar hosts: both.
     """
 
     key: str
@@ -116,6 +117,10 @@ class Migration:
     @property
     def host(self) -> str:
         return self.source if self.role is Role.SOURCE else self.destination
+
+    @property
+    def hosts(self) -> tuple[str, str]:
+        return self.source, self.destination
 
     def __str__(self) -> str:
         return f"[instance: {self.instance}] [migration: {self.key}]"

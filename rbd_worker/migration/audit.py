@@ -9,7 +9,9 @@ is then asked for its testimony, and the witnesses of
 :mod:`rbd_worker.host.evidence` decide, twice with ``audit_pause`` between:
 what leaves was proven both times, was the same directory both times, and its
 guest ran elsewhere both times.  A guest that is shut off is never acted upon:
-a cold migration looks like that.
+a cold migration looks like that.  Where a migration of the guest is open here,
+its plan decides, unless a third host has the guest: an evacuation has come
+between then, and no plan will.
 
 Where credentials for nova-api are configured, Nova's record is looked at as
 well: it may keep a directory, and it explains (:mod:`~.records`).
@@ -33,7 +35,7 @@ from rbd_worker.migration import quarrel, records
 from rbd_worker.migration.journal import Entry
 from rbd_worker.migration.records import Found
 from rbd_worker.migration.task import Ports
-from rbd_worker.model import Evidence, GuestState
+from rbd_worker.model import Evidence, GuestState, Phase
 from rpcapi import payloads
 from rpcapi.fields import MAX_EXPLANATION
 
@@ -109,6 +111,7 @@ class Audit:
             suspects, young = self._suspects(names)
             findings = {i: _kept(i, "", reason) for i, reason in young.items()}
             judged, found = self._judge(list(suspects))
+            judged |= self._left_to_plans(judged)
             findings |= self._beside_record(judged, found, names)
             proven = [f for f in findings.values() if f.verdict == "leftover"]
             if act and proven and not self._ports.shutdown.wait(self._settings.audit_pause):
@@ -124,15 +127,10 @@ class Audit:
                   ) -> tuple[dict[str, Seen], dict[str, str]]:
         """Directories without a guest here, and why others are no suspects."""
         here = self._ports.hypervisor.instances()
-        busy = {entry.migration.instance: entry
-                for entry in self._ports.journal.open_entries()}
         suspects: dict[str, Seen] = {}
         kept: dict[str, str] = {}
         for name in names:
             if name in here:
-                continue
-            if name in busy:
-                kept[name] = f"a migration of it is open here; {_told(busy[name])}"
                 continue
             try:
                 directory = self._ports.directories.pin(name)
@@ -170,6 +168,16 @@ class Audit:
                     findings[instance] = _judged(evidence, holder)
                     found[instance] = Found(holder, _is_active(evidence))
         return findings, found
+
+    def _left_to_plans(self, judged: dict[str, payloads.Finding],
+                       ) -> dict[str, payloads.Finding]:
+        """Kept for an open migration: its hosts or nobody has the guest, or its files are owed."""
+        return {finding.instance: _kept(finding.instance, finding.holder,
+                                        f"a migration of it is open here; {_told(entry)}")
+                for entry in self._ports.journal.open_entries()
+                if (finding := judged.get(entry.migration.instance)) is not None
+                and (finding.holder in ("", *entry.migration.hosts)
+                     or entry.phase is Phase.POST)}
 
     def _beside_record(self, judged: dict[str, payloads.Finding], found: dict[str, Found],
                        names: ty.Sequence[str]) -> dict[str, payloads.Finding]:

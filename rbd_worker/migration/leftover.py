@@ -36,7 +36,8 @@ def ensure_no_leftover(ports: Ports, instance: str, holder: str,
     if directory is None:
         return
     with directory:
-        if any(entry.is_open for entry in ports.journal.entries_of(instance)):
+        if any(entry.is_open and holder in entry.migration.hosts
+               for entry in ports.journal.entries_of(instance)):
             LOG.debug("[instance: %s] a migration is open here, its plan decides", instance)
             return
         age = ports.clock() - directory.changed

@@ -8,7 +8,9 @@ import shutil
 
 import pytest
 
-from rbd_worker.model import GuestState, Outcome
+from devstack import conductor
+from rbd_worker.model import Executor, GuestState, Migration, Outcome, Role
+from tests import fakes
 from tests import world as worlds
 from tests.unit.conftest import MakeWorld
 from tests.world import Host, Nova, World
@@ -160,6 +162,64 @@ def test_what_nova_made_under_the_name_of_a_directory_that_was_not_held_is_not_t
     world.timeline.pass_time(600)
     assert here.has_directory(guest) and here.trashed() == []
     assert here.entry(order.uuid).outcome is Outcome.COMPLETED
+
+
+# -- an evacuation while the guest was on its way --------------------------------
+
+
+def _evacuated_on_its_way(world: World, here: Host, there: Host, third: Host) -> tuple[str, str]:
+    """The source breaks down; nova-compute destroys the guest there as soon as it is back."""
+    guest = world.boot(here)
+    order = world.order(guest, here, there)
+    here.cast(conductor.live_migration(order))
+    there.directory(guest).mkdir()
+    fakes.Transfer(guest, here.libvirt, there.libvirt).begin()
+    world.timeline.pass_time(1)
+    here.restarts_after = None
+    here.kill()
+    here.libvirt.states.clear()
+    there.libvirt.states.clear()
+    third.directory(guest).mkdir()
+    third.libvirt.qemu_starts(guest)
+    third.libvirt.states[guest] = GuestState.RUNNING
+    world.timeline.pass_time(60)
+    here.start()
+    world.timeline.pass_time(4000)
+    assert here.entry(order.uuid).outcome is Outcome.UNRESOLVED
+    return guest, order.uuid
+
+
+def test_the_way_back_after_an_evacuation_on_the_way_is_free_although_nobody_can_tell_its_end(
+        world: World, here: Host, there: Host, third: Host) -> None:
+    guest, key = _evacuated_on_its_way(world, here, there, third)
+    back = Nova(world, world.order(guest, third, here, 2))
+    back.begin()
+    world.timeline.pass_time(3600)
+    assert back.failed == ""
+    assert here.entry(back.order.uuid).outcome is Outcome.COMPLETED
+    assert here.entry(key).outcome is there.entry(key).outcome is Outcome.FAILED
+
+
+def test_the_audit_proves_what_an_evacuation_on_the_way_left_on_both_hosts(
+        world: World, here: Host, there: Host, third: Host) -> None:
+    guest, _ = _evacuated_on_its_way(world, here, there, third)
+    for host in (here, there):
+        (finding,) = host.alive.audit.run(act=True).findings
+        assert (finding.verdict, finding.holder) == ("trashed", third.name), finding.reason
+        assert not host.has_directory(guest)
+    assert third.has_directory(guest)
+
+
+def test_the_audit_leaves_a_directory_to_the_open_migration_whose_host_has_the_guest(
+        world: World, here: Host, there: Host) -> None:
+    guest, key = _left_behind(world, here, there)
+    there.alive.journal.open(Migration("other", guest, Role.SOURCE, there.name, "node09",
+                                       Executor.NOVA))
+    here.ceph.is_down = False
+    world.timeline.pass_time(4000)
+    assert here.entry(key).is_open
+    (finding,) = here.alive.audit.run(act=True).findings
+    assert finding.verdict == "kept" and "a migration of it is open here" in finding.reason
 
 
 # -- a guest that is deleted, shelved off or rebuilt ---------------------------
