@@ -63,6 +63,10 @@ class PinnedDirectory:
         """Also true of no later directory, where the file system can tell: to be journaled."""
         return syscalls.lasting_identity(self.fd)
 
+    def is_journaled(self, identity: list[int]) -> bool:
+        """Whether it is the one of that lasting identity; earlier versions wrote less of it."""
+        return self.lasting_identity[:len(identity)] == identity
+
     def is_current(self) -> bool:
         """True while the instance's name stands for this very directory."""
         with (syscalls.translated(self._instances_path),

@@ -22,10 +22,10 @@ MODE = 0o755
 _SAMPLE = 64
 
 
-def ensure(directories: instances.Instances, instance: str) -> syscalls.Identity | None:
+def ensure(directories: instances.Instances, instance: str) -> list[int] | None:
     """Have the instance's directory stand, empty if it is new.
 
-    :returns: device and inode of a directory that was made now; None where one stood.
+    :returns: the lasting identity of a directory that was made now; None where one stood.
     :raises errors.BadInstanceUUID: the name is not a canonical UUID.
     :raises errors.UnsafeDirectory: something else stands under its name.
     :raises errors.AccessDenied, errors.NoSpace: it cannot be made.
@@ -41,8 +41,7 @@ def ensure(directories: instances.Instances, instance: str) -> syscalls.Identity
                 return None
         with syscalls.held(syscalls.open_directory(instance, base)) as made:
             _give(made, owner)
-            status = os.fstat(made)
-            return status.st_dev, status.st_ino
+            return syscalls.lasting_identity(made)
 
 
 def _owner(directories: instances.Instances, base: int) -> tuple[int, int]:

@@ -140,7 +140,7 @@ class Arrivals:
             return
         LOG.info("[instance: %s] its directory was missing and is made", guest.uuid)
         if task is not None:
-            task.note(MADE, identity=list(made))
+            task.note(MADE, identity=made)
 
     def _missing_secret(self, guest: ArrivingGuest) -> str:
         """Why QEMU cannot reach one of the guest's disks from here; empty unless that is certain.
@@ -224,6 +224,6 @@ def ensure_arrival_directory_trashed(task: Task) -> None:
     with directory:
         if task.ports.hypervisor.state(task.migration.instance) is not GuestState.ABSENT:
             return  # it came after all, with a later migration, and uses it
-        if list(directory.identity) == made["identity"]:
+        if directory.is_journaled(made["identity"]):
             proof.trash_when_proven(task, directory, holder=task.migration.source,
-                                    asking_for=task.migration.key)
+                                    asking_for=task.migration.key, demand_active=True)

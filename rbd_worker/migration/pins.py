@@ -39,7 +39,7 @@ def is_another(task: Task, directory: PinnedDirectory) -> bool:
     Nova made it since, for a guest that comes back: its files belong to a later migration.
     """
     held = task.notes.get("ensure_files_pinned", {}).get("identity")
-    return held is not None and directory.lasting_identity[:len(held)] != held
+    return held is not None and not directory.is_journaled(held)
 
 
 def are_lost(task: Task) -> bool:

@@ -14,10 +14,10 @@ import pytest
 
 from devstack.lab import processes
 from rbd_worker import conf, errors
-from rbd_worker.host import instances, secrets
+from rbd_worker.host import instances, secrets, syscalls
 from rbd_worker.migration import arrival
 from rbd_worker.migration.task import Task
-from rbd_worker.model import Role
+from rbd_worker.model import GuestState, Role
 from tests import world as worlds
 from tests.unit.conftest import MakeWorld
 from tests.world import World
@@ -365,10 +365,11 @@ def expected_guest(world: World, place: Place) -> tuple[str, Task]:
 def test_an_open_migration_makes_a_guest_ours(world: World, place: Place) -> None:
     guest, task = expected_guest(world, place)
     place.answer(domain(guest=guest, metadata=""))
-    status = place.directory(guest).stat()
+    with task.ports.directories.pin(guest) as directory:
+        identity = directory.lasting_identity
     steps = [r.step for r in task.ports.journal.records(task.migration)]
     assert steps.index(arrival.MAKING) < steps.index(arrival.MADE)
-    assert task.notes[arrival.MADE] == {"identity": [status.st_dev, status.st_ino]}
+    assert task.notes[arrival.MADE] == {"identity": identity}
 
 
 def test_what_was_made_for_a_guest_that_did_not_come_goes_by_proof(world: World,
@@ -384,6 +385,29 @@ def test_what_was_made_for_a_guest_that_did_not_come_goes_by_proof(world: World,
     arrival.ensure_arrival_directory_trashed(task)
     assert not place.directory(guest).exists()
     assert [item.instance for item in world.hosts[1].trashed()] == [guest]
+
+
+def test_what_a_cold_migration_of_a_guest_that_did_not_come_uses_again_stays(
+        world: World, place: Place) -> None:
+    """``mkdir -p`` takes the hook's directory as it is; the guest is shut off meanwhile."""
+    guest, task = expected_guest(world, place)
+    place.answer(domain(guest=guest, metadata=""))
+    here, there = world.hosts
+    here.libvirt.states[guest] = GuestState.SHUTOFF
+    there.cast(worlds.conductor.rollback_at_destination(world.order(guest, here, there)))
+    world.timeline.pass_time(3600)
+    assert place.directory(guest).is_dir()
+    with pytest.raises(errors.NotProven, match="only a guest that runs elsewhere"):
+        arrival.ensure_arrival_directory_trashed(task)
+
+
+def test_a_later_directory_with_the_same_inode_stays(
+        world: World, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    guest, task = expected_guest(world, place)
+    place.answer(domain(guest=guest, metadata=""))
+    monkeypatch.setattr(syscalls, "generation", lambda fd: 4711)
+    arrival.ensure_arrival_directory_trashed(task)
+    assert place.directory(guest).is_dir()
 
 
 def test_a_directory_that_somebody_else_made_since_stays(world: World, place: Place) -> None:
