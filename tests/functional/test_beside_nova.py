@@ -107,6 +107,29 @@ def test_without_a_worker_at_the_destination_nova_goes_on(fleet: Fleet):
     assert {e.outcome for e in entries.values()} == {Outcome.COMPLETED}
 
 
+def test_files_that_come_late_wait_for_the_end_of_a_resize(fleet: Fleet):
+    """What would be placed beside ``<uuid>_resize`` a revert deletes."""
+    nova = _nova(fleet, unresolved_retry_max=2)
+    fleet.workers["node2"].stop()
+    guest = fleet.lab.define_guest(fleet.one, talkative=True)
+    guest.wait_for_console(fleet.one)
+    said = guest.console(fleet.one)
+    order = fleet.order(guest, fleet.one, fleet.two)
+    nova.live_migrate(guest, order)
+    directory = guest.directory(fleet.two)
+    fleet.two.virsh("destroy", guest.uuid)
+    aside = directory.rename(f"{directory}_resize")
+    fleet.restart(fleet.two)
+    fleet.until(lambda: "to be confirmed or reverted" in fleet.entry(fleet.one, order).reason,
+                "the reason", 90)
+    assert not directory.exists()
+    aside.rename(directory)
+    fleet.two.virsh("start", guest.uuid)
+    entries = fleet.closed(order, seconds=90)
+    assert {e.outcome for e in entries.values()} == {Outcome.COMPLETED}
+    assert said in "".join(log.read_text() for log in directory.glob("console.log.*"))
+
+
 def test_forged_orders_while_the_guest_moves_do_not_end_the_real_one(fleet: Fleet):
     """nova-compute fails after the move: the source's directory is left to the plan."""
     nova = _nova(fleet)
