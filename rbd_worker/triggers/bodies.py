@@ -6,10 +6,14 @@ decode it; the tap wants bytes, and no more than an envelope may have.
 """
 
 import bz2
+import lzma
 import typing as ty
 import zlib
 
 from rbd_worker.triggers import envelope
+
+#: What a dictionary of xz may take, in bytes; kombu's compression needs 8 MiB.
+_XZ_MEMORY = 64 << 20
 
 
 def raw(message: ty.Any) -> bytes:
@@ -31,6 +35,8 @@ def _inflated(sent: bytes, kind: object) -> bytes:
             return zlib.decompressobj(wbits=47).decompress(sent, limit)
         if kind == "application/x-bz2":
             return bz2.BZ2Decompressor().decompress(sent, limit)
-    except (zlib.error, OSError, ValueError):
+        if kind == "application/x-lzma":
+            return lzma.LZMADecompressor(memlimit=_XZ_MEMORY).decompress(sent, limit)
+    except (zlib.error, lzma.LZMAError, OSError, ValueError):
         pass
     return sent  # unknown or broken: no reader will take it for an envelope

@@ -87,7 +87,7 @@ def _decoded(text: bytes | str) -> tuple[object, str]:
     try:
         return json.loads(text if isinstance(text, str) else str(text, "utf-8")), ""
     except UnicodeDecodeError:
-        return None, "is not UTF-8"
+        return None, "is not UTF-8, or compressed in another way than by gzip, bzip2 and xz"
     except RecursionError:
         return None, "is nested too deeply"
     except ValueError:  # JSONDecodeError, and integers of absurd length
