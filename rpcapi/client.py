@@ -212,6 +212,14 @@ def _plain(answer: Exception) -> Exception:
 
 
 def transport_for(conf: cfg.ConfigOpts) -> oslo_messaging.Transport:
-    """The RPC transport that ``transport_url`` and ``[oslo_messaging_rabbit]`` describe."""
+    """The RPC transport that ``transport_url`` and ``[oslo_messaging_rabbit]`` describe.
+
+    Except for ``use_queue_manager``, which names the queue of answers after host and process
+    (``hostname``, ``processname``).  Where nova.conf says ``processname`` that is nova-compute's
+    own queue, and Nova would miss answers; else two rbd-workerctl at a time have the same one.
+    A query in the URL wins over the files.
+    """
+    url = oslo_messaging.TransportURL.parse(conf)
+    url.query["use_queue_manager"] = "false"
     return oslo_messaging.get_rpc_transport(
-        conf, allowed_remote_exmods=list(errors.REMOTE_MODULES))
+        conf, url, allowed_remote_exmods=list(errors.REMOTE_MODULES))

@@ -148,3 +148,20 @@ def test_novas_exchange_is_never_declared(peer, lab):
     nova = Nova(settings_for(lab.broker_url))
     assert not nova.has_exchange(), EXCHANGE
     nova.close()
+
+
+@pytest.mark.parametrize("query", ["", "?use_queue_manager=true"])
+def test_answers_never_come_by_nova_computes_own_queue(lab, server, tmp_path, query):
+    """Its name is that of ``processname``, which the worker reads in the same nova.conf."""
+    (tmp_path / "nova.conf").write_text(
+        f"[DEFAULT]\ntransport_url = {lab.broker_url}{query}\n"
+        f"[oslo_concurrency]\nlock_path = {tmp_path}\n"
+        "[oslo_messaging_rabbit]\nuse_queue_manager = true\nhostname = of-a-test\n"
+        f"processname = nova-compute{len(query)}\n")
+    cfg.CONF(["--config-file", str(tmp_path / "nova.conf")], project="rbd-worker")
+    own = client.transport_for(cfg.CONF)
+    assert client.Client(own).describe("node1") == DESCRIPTION
+    nova = Nova(settings_for(lab.broker_url))
+    assert nova.queue(f"reply_of-a-test:nova-compute{len(query)}:1") is None
+    nova.close()
+    own.cleanup()
