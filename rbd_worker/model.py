@@ -8,6 +8,7 @@ that a decision rests on, kept with the decision so that it can be explained.
 
 import dataclasses
 import enum
+import ipaddress
 import re
 import typing as ty
 
@@ -82,12 +83,22 @@ def canonical_uuid(value: object) -> str:
 def host_name(value: object) -> str:
     """Return ``value`` if it can be a compute host's name (letters, digits, ``.-_``).
 
+    That may be an IPv4 or IPv6 address, as in Nova's option ``host``.
+
     :raises errors.BadHostName: for anything else; the value becomes part of
         routing keys and URIs.
     """
-    if not isinstance(value, str) or not _HOST.match(value):
+    if not isinstance(value, str) or not (_HOST.match(value) or _is_six(value)):
         raise errors.BadHostName(value)
     return value
+
+
+def _is_six(text: str) -> bool:
+    """An IPv6 address without a zone, which would mean something else on another host."""
+    try:
+        return ipaddress.IPv6Address(text).scope_id is None
+    except ValueError:
+        return False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,9 @@ import typing as ty
 import msgspec
 
 _UUID = r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\Z"
-_HOST = r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,252}[A-Za-z0-9])?\Z"
+#: A name, or an IPv6 address.
+_HOST = (r"^([A-Za-z0-9]([A-Za-z0-9._-]{0,252}[A-Za-z0-9])?"
+         r"|[0-9A-Fa-f]{0,4}(:[0-9A-Fa-f]{0,4}){2,7}(\.[0-9]{1,3}){0,3})\Z")
 _KEY = r"^[A-Za-z0-9._-]{1,128}\Z"
 _DIGEST = r"^([0-9a-f]{64})?\Z"
 

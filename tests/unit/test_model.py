@@ -18,7 +18,7 @@ BAD_UUIDS = [
 
 BAD_HOSTS = [
     "", ".", "..", "-node", "node-", "node 1", "node/1", "node\n", "ноде", "a" * 255, "node;x",
-    "node%s", None, 3,
+    "node%s", None, 3, "node:5", "[::1]", "::1/64", "fe80::1%eth0", ":::", "::1\n",
 ]
 
 
@@ -40,7 +40,8 @@ def test_anything_else_is_no_directory_name(value: object) -> None:
         model.canonical_uuid(value)
 
 
-@pytest.mark.parametrize("value", ["n", "node01", "cmp-1.rack2.example.org", "10.0.0.5", "a_b"])
+@pytest.mark.parametrize("value", ["n", "node01", "cmp-1.rack2.example.org", "10.0.0.5", "a_b",
+                                   "2001:DB8::5", "::1", "fd00:0:0:0:0:0:0:1", "::ffff:10.0.0.5"])
 def test_host_names_of_real_clouds_are_accepted(value: str) -> None:
     assert model.host_name(value) == value
 

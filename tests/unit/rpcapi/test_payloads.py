@@ -45,6 +45,11 @@ def test_a_whole_request_comes_out_as_it_went_in():
     assert payloads.PrepareRequest.from_wire(over_the_wire(sent.to_wire())) == sent
 
 
+@pytest.mark.parametrize("name", ["2001:db8::5", "::1", "::ffff:10.0.0.5", "10.0.0.5"])
+def test_a_host_may_be_named_by_its_address(name):
+    assert payloads.PrepareRequest.from_wire(PREPARE | {"destination": name}).destination == name
+
+
 def test_fields_of_a_newer_peer_are_ignored():
     heard = payloads.PrepareRequest.from_wire(PREPARE | {"since_1_7": {"x": [1]}})
     assert heard == payloads.PrepareRequest.from_wire(PREPARE)
@@ -63,6 +68,7 @@ def test_a_missing_field_is_refused_by_its_name(missing):
     ("migration", 5), ("instance", INSTANCE.upper()), ("instance", f"../{INSTANCE}"),
     ("instance", f"{INSTANCE}\n"), ("instance", ""), ("instance", None),
     ("source", ""), ("source", "-a"), ("source", "a b"), ("source", "a/b"), ("source", "*"),
+    ("source", "n:5"), ("source", ":"), ("source", "[::1]"), ("source", "::1%eth0"),
     ("destination", "n" * 255), ("executor", "root"), ("executor", None),
     ("request_id", "x" * 1025), ("probe", None), ("probe", {"nonce": "AB" * 16}),
     ("probe", {"nonce": "ab"}), ("probe", {"inode": -1}), ("root", None), ("entries", None),

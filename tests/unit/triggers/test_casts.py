@@ -105,6 +105,13 @@ def test_the_instance_may_be_a_plain_dict_and_the_migration_absent(migrate_data)
     assert (heard.migration_id, heard.image_type) == (None, None)
 
 
+@pytest.mark.parametrize("name", ["2001:db8::2", "10.98.0.2", "CMP-2.Rack1.example.org", "cmp_2"])
+def test_a_host_has_whatever_name_novas_option_takes(name):
+    heard = parse(icehouse(dest=name, instance={"uuid": INSTANCE, "host": name[:-1] + "3"}))
+    assert isinstance(heard, casts.LiveMigrationCast)
+    assert (heard.destination, heard.source_hint) == (name, name[:-1] + "3")
+
+
 def test_without_a_migration_the_key_is_that_of_the_message_and_stays_the_same():
     first, again = parse(icehouse(), host="old1"), parse(icehouse(), host="old1")
     assert isinstance(first, casts.LiveMigrationCast)
