@@ -22,6 +22,9 @@ MAX_BODY = 4 * 1024 * 1024
 #: How oslo.messaging begins a body.  Another beginning (another major version,
 #: no envelope, no JSON at all) is not known, hence it is never dropped unseen.
 _KNOWN_BEGINNING = re.compile(rb'\s*\{\s*"oslo\.version"\s*:\s*"2\.')
+#: Under Python 2 the version comes last, and these are both ends of a body.
+_OLD_BEGINNING = b'{"oslo.message": "'
+_OLD_END = b'", "oslo.version": "2.0"}'
 #: Part of the name of each method that is listened for.
 _IN_EVERY_NAME = b"live_migrat"
 #: An ASCII letter or underscore may be written as an escape in JSON.
@@ -45,8 +48,13 @@ def may_concern(body: bytes) -> bool:
     """
     return (_IN_EVERY_NAME in body
             or not body.endswith(b"}")
-            or _KNOWN_BEGINNING.match(body) is None
+            or not _is_known(body)
             or (_ESCAPE in body and _ESCAPED_LETTER.search(body) is not None))
+
+
+def _is_known(body: bytes) -> bool:
+    return (_KNOWN_BEGINNING.match(body) is not None
+            or (body.startswith(_OLD_BEGINNING) and body.endswith(_OLD_END)))
 
 
 def opened(body: bytes | str) -> dict[str, ty.Any]:
