@@ -2,9 +2,10 @@
 """Where RabbitMQ is and how to speak to it, as Nova's configuration says.
 
 ``transport_url`` and ``[oslo_messaging_rabbit]`` are read as oslo.messaging
-reads them (options in the URL's query win over the file), so that the tap
-reaches the broker wherever nova-compute does.  Passwords stay out of every
-representation and every error: a URL that cannot be read is never quoted.
+reads them (options in the URL's query win over the file), and as its earlier
+releases did (``former_options``), so that the tap reaches the broker wherever
+nova-compute does.  Passwords stay out of every representation and every error:
+a URL that cannot be read is never quoted.
 """
 
 import dataclasses
@@ -18,6 +19,7 @@ from oslo_messaging import opts as oslo_opts
 
 from rbd_worker import errors
 from rbd_worker.conf import refuse_unfit
+from rbd_worker.triggers import former_options
 
 _GROUP = "oslo_messaging_rabbit"
 _URL_OPTION = "[DEFAULT] transport_url"
@@ -117,6 +119,7 @@ def register(conf: cfg.ConfigOpts) -> None:
     for group, opts in oslo_opts.list_opts():
         if group in (None, _GROUP):
             conf.register_opts(opts, group)
+    conf.register_opts(former_options.OPTS, _GROUP)
     conf.set_default("control_exchange", "nova")
 
 
@@ -127,8 +130,8 @@ def from_conf(conf: cfg.ConfigOpts) -> BrokerSettings:
         that may hold a password.
     """
     register(conf)
+    refuse_unfit(conf, _GROUP, [*_options(_GROUP), *former_options.OPTS])
     url = _parsed_url(conf)
-    refuse_unfit(conf, _GROUP, _options(_GROUP))
     refuse_unfit(conf, "", [opt for opt in _options(None) if opt.dest != "transport_url"])
     options = _Options(conf, url.query)
     is_memory = url.transport in _MEMORY
@@ -175,6 +178,7 @@ class _Options:
 
 def _parsed_url(conf: cfg.ConfigOpts) -> oslo_messaging.TransportURL:
     try:
+        former_options.adopt(conf)
         raw = str(conf.transport_url)
         url = oslo_messaging.TransportURL.parse(conf)
         is_readable = not _is_torn(raw)
