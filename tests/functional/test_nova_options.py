@@ -13,6 +13,7 @@ from devstack import lab as labs
 from devstack.lab import processes
 from rbd_worker.triggers import broker, casts, tap
 from tests.fixtures import wire
+from tests.functional.fleet import Fleet
 from tests.functional.tapping import HOST, Handler, options, wait_until
 
 CAST = wire.message("success/live_migration")
@@ -117,3 +118,12 @@ def test_the_casts_of_both_topics_are_heard_and_read_and_nova_loses_none(setting
             assert heard.request_id == CAST["_context_request_id"]
     finally:
         assert one.stop()
+
+
+def test_the_workers_calls_and_questions_to_all_work_under_the_most_unusual_options(fleet: Fleet):
+    fleet.start(rabbit=OPTIONS[-1] | {"kombu_compression": "bzip2"},
+                audit_interval=3, audit_min_age=1, audit_pause=1)
+    guest, other = (fleet.lab.define_guest(fleet.one) for _ in range(2))
+    fleet.moved(guest, fleet.one, fleet.two)
+    (fleet.two.nova_instances / other.uuid).mkdir()
+    fleet.until(lambda: len(fleet.trash(fleet.two)) == 1, "the audit of a leftover")
