@@ -3,7 +3,7 @@
 
 ``transport_url`` and ``[oslo_messaging_rabbit]`` are read as oslo.messaging
 reads them (options in the URL's query win over the file), and as its earlier
-releases did (``former_options``), so that the tap reaches the broker wherever
+releases did (``former_rabbit``), so that the tap reaches the broker wherever
 nova-compute does.  Passwords stay out of every representation and every error:
 a URL that cannot be read is never quoted.
 """
@@ -18,8 +18,7 @@ from oslo_config import cfg
 from oslo_messaging import opts as oslo_opts
 
 from rbd_worker import errors
-from rbd_worker.conf import refuse_unfit
-from rbd_worker.triggers import former_options
+from rbd_worker.conf import former_rabbit, refuse_unfit
 
 _GROUP = "oslo_messaging_rabbit"
 _URL_OPTION = "[DEFAULT] transport_url"
@@ -119,7 +118,7 @@ def register(conf: cfg.ConfigOpts) -> None:
     for group, opts in oslo_opts.list_opts():
         if group in (None, _GROUP):
             conf.register_opts(opts, group)
-    conf.register_opts(former_options.OPTS, _GROUP)
+    conf.register_opts(former_rabbit.OPTS, _GROUP)
     conf.set_default("control_exchange", "nova")
 
 
@@ -130,7 +129,7 @@ def from_conf(conf: cfg.ConfigOpts) -> BrokerSettings:
         that may hold a password.
     """
     register(conf)
-    refuse_unfit(conf, _GROUP, [*_options(_GROUP), *former_options.OPTS])
+    refuse_unfit(conf, _GROUP, [*_options(_GROUP), *former_rabbit.OPTS])
     url = _parsed_url(conf)
     refuse_unfit(conf, "", [opt for opt in _options(None) if opt.dest != "transport_url"])
     options = _Options(conf, url.query)
@@ -178,7 +177,7 @@ class _Options:
 
 def _parsed_url(conf: cfg.ConfigOpts) -> oslo_messaging.TransportURL:
     try:
-        former_options.adopt(conf)
+        former_rabbit.adopt(conf)
         raw = str(conf.transport_url)
         url = oslo_messaging.TransportURL.parse(conf)
         is_readable = not _is_torn(raw)
