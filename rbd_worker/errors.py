@@ -164,6 +164,13 @@ class DirectoryExists(Permanent):
     remedy = "Nothing was overwritten; look at it and remove or rename it by hand"
 
 
+class ResizeInTheWay(DirectoryExists):
+    """What is put back as the guest's directory would not be there for long."""
+
+    msg = "{path}_resize stands there: a revert of that resize would delete {path}"
+    remedy = "Confirm or revert it first (openstack server resize confirm); nothing was changed"
+
+
 class DirectoryLost(Permanent):
     """A restart let go of a guest's files, and the directory that they were in is gone."""
 

@@ -150,17 +150,19 @@ class Trash:
         """Put an item back under its instance's name, in one step, as it was.
 
         :raises errors.BadInput: there is no such item.
-        :raises errors.DirectoryExists: another directory stands there.
+        :raises errors.DirectoryExists: another directory stands there, or will.
         """
         with self._opened() as area, syscalls.translated(self._label):
             instance = _found(item_id, area).instance
+            path = f"{self._directories.path}/{instance}"
+            if self._directories.has_resize(instance):
+                raise errors.ResizeInTheWay(path=path)
             with (self._directories.opened() as base,
                   syscalls.held(syscalls.open_directory(item_id, area)) as place):
                 try:
                     syscalls.rename_noreplace(DIRECTORY, place, instance, base)
                 except FileExistsError as e:
-                    raise errors.DirectoryExists(
-                        path=f"{self._directories.path}/{instance}") from e
+                    raise errors.DirectoryExists(path=path) from e
                 os.fsync(base)
                 os.fsync(place)
             self._forget_half_made(item_id, area)

@@ -166,6 +166,20 @@ def test_a_restore_never_overwrites(world: World, here: Host, operator: Operator
     assert len(operator.rows("trash", "list")) == 1
 
 
+def test_nothing_is_restored_that_a_revert_of_a_resize_would_delete(
+        world: World, here: Host, operator: Operator) -> None:
+    world.boot(here, GUEST)
+    world.migrate(GUEST, here, world.hosts[1])
+    (row,) = operator.rows("trash", "list")
+    aside = pathlib.Path(f"{here.directory(GUEST)}_resize")
+    aside.mkdir()
+    told = operator.sentence("trash", "restore", row["Id"])
+    assert "a revert of that resize would delete" in told
+    assert not here.directory(GUEST).exists()
+    aside.rmdir()
+    assert operator.run("trash", "restore", row["Id"]).returncode == 0
+
+
 @pytest.mark.parametrize("item", [
     "unknown", "../../etc", f"{GUEST}.20261124T101500.3fa2b1",
     f"{GUEST}.20261124T101500.3fa2b1/..", "", "."])
