@@ -59,6 +59,9 @@ def load(arguments: ty.Sequence[str], prog: str = "rbd-worker") -> conf.Settings
     except cfg.ConfigFilesNotFoundError as e:
         raise errors.BadConfiguration(
             option="--config-file", reason=str(e), fix="Give files that exist") from e
+    except cfg.ConfigDirNotFoundError as e:
+        raise errors.BadConfiguration(
+            option="--config-dir", reason=str(e), fix="Give directories that exist") from e
     except cfg.ConfigFilesPermissionDeniedError as e:
         raise errors.BadConfiguration(
             option="--config-file", reason=str(e),

@@ -7,6 +7,7 @@ journal and the same instances_path; cliff gives the formats (``-f table``,
 """
 
 import argparse
+import functools
 import logging
 import sys
 import typing as ty
@@ -48,10 +49,14 @@ class Control(app.App):
                             ) -> argparse.ArgumentParser:
         parser = super().build_option_parser(description, version, {
             "epilog": _EXAMPLES, "formatter_class": argparse.RawDescriptionHelpFormatter})
-        parser.add_argument(
-            "--config-file", action="append", metavar="FILE", default=[],
-            help="as the worker's; may be given several times (default: "
-                 f"{' and '.join(service.CONFIG_FILES)}, as far as they exist)")
+        for name, value, told in (
+                ("--config-file", "FILE", f"{' and '.join(service.CONFIG_FILES)}, as far as they "
+                                          "exist"),
+                ("--config-dir", "DIR", "none; of a directory all *.conf are read")):
+            parser.add_argument(
+                name, action="append", metavar=value, default=[], dest="configuration",
+                type=functools.partial("{}={}".format, name),  # what comes last wins: in order
+                help=f"as the worker's; may be given several times (default: {told})")
         return parser
 
     def configure_logging(self) -> None:
@@ -68,9 +73,7 @@ class Control(app.App):
     def settings(self) -> conf.Settings:
         """:raises errors.BadConfiguration: as the worker's start does."""
         if self._settings is None:
-            arguments = [word for path in self.options.config_file
-                         for word in ("--config-file", path)]
-            self._settings = service.load(arguments, prog="rbd-workerctl")
+            self._settings = service.load(self.options.configuration, prog="rbd-workerctl")
         return self._settings
 
     def journal(self) -> journal.JournalReader:

@@ -7,7 +7,9 @@ the remedy; the units are in the names.
 
 import dataclasses
 import difflib
+import glob
 import ipaddress
+import itertools
 import pathlib
 import typing as ty
 
@@ -254,7 +256,8 @@ def refuse_unfit(conf: cfg.ConfigOpts, group: str, options: ty.Iterable[cfg.Opt]
 def _refuse_unknown_names(conf: cfg.ConfigOpts) -> None:
     """A misspelt option in [rbd_worker] would silently be its default."""
     known = {opt.dest for opt in WORKER_OPTS}
-    for path in conf.config_file or ():
+    directories = (sorted(glob.glob(f"{place}/*.conf")) for place in conf.config_dir or ())
+    for path in itertools.chain(conf.config_file or (), *directories):
         sections: dict[str, dict[str, ty.Any]] = {}
         cfg.ConfigParser(path, sections).parse()
         for name in sections.get("rbd_worker", {}):

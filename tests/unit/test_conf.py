@@ -201,6 +201,29 @@ def test_a_file_that_is_not_there_is_named(tmp_path: pathlib.Path) -> None:
     assert "Traceback" not in refused.stderr
 
 
+def test_a_directory_that_is_not_there_is_named(tmp_path: pathlib.Path) -> None:
+    done = subprocess.run([sys.executable, "-m", "rbd_worker.service", "--config-dir",
+                           str(tmp_path / "absent.d")], text=True, capture_output=True,
+                          timeout=60, cwd=ROOT)
+    assert done.returncode == 1
+    assert "absent.d" in done.stderr and "Give directories that exist" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_misspelt_option_in_a_directory_of_files_is_refused_too(files: Files,
+                                                                  tmp_path: pathlib.Path) -> None:
+    files.write(RBD)
+    more = tmp_path / "more.d"
+    more.mkdir()
+    (more / "50-more.conf").write_text("[rbd_worker]\naudit_intervall = 60\n")
+    config = cfg.ConfigOpts()
+    conf.register(config)
+    config(["--config-file", str(tmp_path / "nova.conf"), "--config-dir", str(more)],
+           project="test-rbd-worker", default_config_files=[])
+    with pytest.raises(errors.BadConfiguration, match=r"audit_intervall: no such option \(.*50-more\.conf"):
+        conf.settings(config)
+
+
 def test_help_has_examples() -> None:
     done = subprocess.run([sys.executable, "-m", "rbd_worker.service", "--help"], text=True,
                           capture_output=True, timeout=60, cwd=ROOT)

@@ -85,6 +85,19 @@ def test_with_debug_it_is_shown_where_an_error_came_from() -> None:
     assert run("--debug", *words).stderr.startswith("Traceback")
 
 
+def test_files_and_directories_are_read_in_their_order(tmp_path: pathlib.Path) -> None:
+    def configured(*names: str) -> str:
+        words = [f"--config-{'dir' if name.endswith('.d') else 'file'}={tmp_path / name}"
+                 for name in names]
+        done = run(*words, "status", "-f", "json")
+        return str(json.loads(done.stdout)["host"])
+    (tmp_path / "more.d").mkdir()
+    (tmp_path / "nova.conf").write_text("[DEFAULT]\nhost = one\n")
+    (tmp_path / "more.d/50.conf").write_text("[DEFAULT]\nhost = two\n")
+    assert configured("nova.conf", "more.d") == "two"
+    assert configured("more.d", "nova.conf") == "one"
+
+
 # -- streams -----------------------------------------------------------------
 
 
