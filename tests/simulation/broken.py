@@ -11,7 +11,7 @@ import shutil
 import typing as ty
 import unittest.mock
 
-from rbd_worker.host import evidence, probe, trash, trash_purge
+from rbd_worker.host import area, evidence, probe, trash, trash_purge
 from rbd_worker.migration import (
     engine,
     journal_file,
@@ -29,6 +29,7 @@ from tests.simulation import power
 from tests.simulation.schedule import (
     CallMishap,
     Cloud,
+    Failing,
     Forgery,
     Kill,
     Leftover,
@@ -171,6 +172,9 @@ BROKEN = (
         (power.Unflushed, "flushed", lambda *_: None),), tuple(
         story(executor, "there", Kill(1, "written", number, 90.0, is_power=True))
         for executor in Executor for number in range(5, 25))),
+    Broken("a copy that the disk refused counts as written", "bytes", (
+        (area.Area, "_renew", lambda _: None),), tuple(
+        story(Executor.NOVA, "there", Failing(1, "flush", number)) for number in range(1, 40))),
     Broken("which order was there first is forgotten", "carried", (
         (rivals, "note", lambda _others: {}),), (
         Schedule(0, Cloud(Executor.NOVA, 3, 1), (

@@ -82,6 +82,7 @@ def _played(world: World, watch: "_Unforeseen") -> list[Breach]:
                                 lambda: invariants.is_quiet(world))
     except Exception as e:
         return [*world.breaches, Breach("rest", "".join(traceback.format_exception(e)))]
+    world.forget_refused()
     found = [*world.breaches, *(Breach("rest", text) for text in watch.seen)]
     return [*found, *invariants.breaches(world, hanging)]
 

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a power failure takes away: all that a worker did and did not flush.
+"""What a disk does not have: all that a worker did and did not flush, or that the disk refused.
 
 Harsher than most file systems.  A name that was made or moved is durable once
 its directory was flushed (for a move the new one), the content of a file once
 the file was.  A commit of the journal is durable where SQLite flushes its log
 at each; the log then ends in half a frame that was being written.  A removal
 counts as durable.
+
+A flush that fails says so once.  The kernel then takes the content for written,
+and the next flush succeeds, although only memory has it: as in Linux since 4.13.
 """
 
 import collections
@@ -14,6 +17,7 @@ import os
 import pathlib
 import random
 import shutil
+import stat
 import typing as ty
 
 #: ``PRAGMA synchronous``: the log is flushed at each commit.
@@ -41,6 +45,17 @@ class Unflushed:
     def __init__(self) -> None:
         self._changes: list[Change] = []
         self._contents: set[int] = set()
+        self._refused: set[int] = set()
+
+    def refused(self, fd: int) -> None:
+        """The disk does not take a file's content, and nothing will write it once more."""
+        if stat.S_ISREG(os.fstat(fd).st_mode):
+            self._refused.add(_inode(fd))
+
+    def forget_refused(self, root: str) -> None:
+        """Memory is needed for something else: what only it had of files is gone."""
+        if self._refused:
+            _empty(self._refused, root)
 
     def made(self, name: str, dir_fd: int, *, is_file: bool) -> None:
         """A name is new: a directory about to be made, or a file that was made."""
@@ -70,13 +85,17 @@ class Unflushed:
         lost = self._changes[-rng.choice((1, 2, 1000)):]
         for change in reversed(lost):
             _undo(change)
-        for place, _, names in os.walk(root):
-            for name in names:
-                path = os.path.join(place, name)
-                if os.lstat(path).st_ino in self._contents:
-                    os.truncate(path, 0)
+        _empty(self._contents | self._refused, root)
         self._changes, self._contents = [], set()
         return [change.path.removeprefix(root) for change in lost]
+
+
+def _empty(inodes: set[int], root: str) -> None:
+    for place, _, names in os.walk(root):
+        for name in names:
+            path = os.path.join(place, name)
+            if os.lstat(path).st_ino in inodes:
+                os.truncate(path, 0)
 
 
 def _undo(change: Change) -> None:

@@ -130,7 +130,7 @@ class KillAfterRecord(Happening):
 
 @dataclasses.dataclass(frozen=True)
 class Failing(Happening):
-    """Some calls of one kind fail on a host: "file", "libvirt", "ceph" or "journal"."""
+    """Some calls of one kind fail on a host: "file", "flush", "libvirt", "ceph" or "journal"."""
 
     host: int
     what: str
@@ -369,9 +369,10 @@ def _kill_after_record(rng: random.Random, cloud: Cloud) -> Happening:
 
 
 def _failing(rng: random.Random, cloud: Cloud) -> Happening:
-    what = rng.choice(("file", "file", "file", "libvirt", "ceph", "journal"))
-    number = {"file": rng.randrange(1, 700), "libvirt": rng.randrange(1, 25),
-              "ceph": rng.randrange(1, 6), "journal": rng.randrange(2, 40)}[what]
+    what = rng.choice(("file", "file", "file", "flush", "libvirt", "ceph", "journal"))
+    number = {"file": rng.randrange(1, 700), "flush": rng.randrange(1, 60),
+              "libvirt": rng.randrange(1, 25), "ceph": rng.randrange(1, 6),
+              "journal": rng.randrange(2, 40)}[what]
     code = rng.choice((errno.EIO, errno.ENOSPC, errno.EACCES)) if what == "file" else 0
     return Failing(rng.randrange(cloud.hosts), what, number, rng.choice((1, 1, 1, 3, 40)), code)
 

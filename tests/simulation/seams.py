@@ -14,6 +14,7 @@ not run either.
 """
 
 import contextlib
+import errno
 import os
 import re
 import secrets
@@ -61,14 +62,17 @@ def watched(world: "World", randomness: "random.Random") -> ty.Iterator[None]:
     def create_file(name: str, dir_fd: int, mode: int = 0o600) -> int:
         made = create(name, dir_fd, mode)
         host = _acting(world)
-        if host is not None:
+        if host is not None and world.may_lose_power:
             world.unflushed[host.name].made(name, dir_fd, is_file=True)
         return made
 
     def flush(fd: int) -> None:
-        fsync(fd)
         host = _acting(world)
-        if host is not None:
+        if host is not None and host.strikes("flush"):
+            world.unflushed[host.name].refused(fd)
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        fsync(fd)
+        if host is not None and world.may_lose_power:
             world.unflushed[host.name].flushed(fd)
     _watching = world
     try:
@@ -131,9 +135,9 @@ def _judge(world: "World", host: ty.Any, event: str, arguments: tuple[ty.Any, ..
 
 
 def _acting(world: "World") -> ty.Any:
-    """The host whose worker has the turn, and may lose what it does not flush; else None."""
+    """The host whose worker has the turn; else None."""
     task = world.scheduler.current
-    if task is None or world.is_looking or not world.may_lose_power:
+    if task is None or world.is_looking:
         return None
     return world.workers.get(task.life)
 

@@ -61,7 +61,7 @@ def calls_that_fail(executor: Executor, name: str, root: pathlib.Path) -> ty.Ite
         for number in range(1, count["file"] + 1):
             for code in (errno.EIO, errno.ENOSPC):
                 yield story(executor, name, Failing(host, "file", number, 1, code))
-        for what in ("libvirt", "ceph", "journal"):
+        for what in ("flush", "libvirt", "ceph", "journal"):
             for number in range(1, count[what] + 1):
                 yield story(executor, name, Failing(host, what, number))
     for number in range(1, sum(count["call"] for count in counts) + 1):

@@ -341,6 +341,11 @@ class World:
             self.breach("removal", f"the directory of {instance[:4]} was taken from {host.name} "
                                    f"although no host has the guest")
 
+    def forget_refused(self) -> None:
+        """From now on only what a disk took is there."""
+        for host in self.hosts:
+            self.unflushed[host.name].forget_refused(str(host.path))
+
     def purge(self, host: Host, path: str) -> None:
         """A worker is about to remove a trash item for good."""
         self.tell(f"the worker of {host.name} purges {path}")

@@ -220,7 +220,8 @@ def test_a_misspelt_option_in_a_directory_of_files_is_refused_too(files: Files,
     conf.register(config)
     config(["--config-file", str(tmp_path / "nova.conf"), "--config-dir", str(more)],
            project="test-rbd-worker", default_config_files=[])
-    with pytest.raises(errors.BadConfiguration, match=r"audit_intervall: no such option \(.*50-more\.conf"):
+    told = r"audit_intervall: no such option \(.*50-more\.conf"
+    with pytest.raises(errors.BadConfiguration, match=told):
         conf.settings(config)
 
 
