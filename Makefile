@@ -27,7 +27,7 @@ demo-embedded: ## A simulated move in one process, without root
 
 test: setup ## All tests, those on the lab too (root)
 	@$(VENV)/pytest -q -n auto tests/unit tests/simulation $(ARGS)
-	@$(VENV)/pytest -q tests/functional $(ARGS)
+	@$(VENV)/pytest -q --durations=10 tests/functional $(ARGS)
 
 test-unit: ## Tests that need no lab and no root
 	@$(SETUP) --embedded
@@ -36,7 +36,7 @@ test-unit: ## Tests that need no lab and no root
 	@$(VENV)/pytest -q -n auto tests/simulation $(ARGS)
 
 test-functional: setup ## Tests on the lab (root)
-	@$(VENV)/pytest -q tests/functional $(ARGS)
+	@$(VENV)/pytest -q --durations=10 tests/functional $(ARGS)
 
 lint: ## ruff and mypy --strict
 	@$(SETUP) build
