@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from devstack.lab import processes
 from rbd_worker import errors
 from rbd_worker.host import arriving_xml
 
@@ -47,5 +48,5 @@ def test_thousands_of_disks_are_changed_in_one_go() -> None:
     xml = domain(*["<host name='m'/>" + " " * 180] * 16_000)
     began = time.process_time()
     changed = arriving_xml.with_monitors(xml, arriving_xml.read(xml).disks, MONITORS)
-    assert time.process_time() - began < 3
+    assert time.process_time() - began < processes.patience(3)
     assert changed.count(b"10.9.9.2") == 16_000

@@ -8,6 +8,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
+from devstack.lab import processes
 from rbd_worker import errors
 from rbd_worker.host import digest, sparse
 
@@ -102,7 +103,7 @@ def test_a_sparse_file_of_1_tib_takes_milliseconds(tmp_path: pathlib.Path) -> No
     write_at(tmp_path / "file", 1 << 40, {1 << 39: b"in the middle"})
     began = time.thread_time()
     found = digest_of(tmp_path / "file")
-    assert time.thread_time() - began < 0.5
+    assert time.thread_time() - began < processes.patience(0.5)
     block = b"in the middle".ljust(BLOCK, b"\0")
     assert found == hashlib.sha256(
         (1 << 40).to_bytes(8, "big") + (1 << 39).to_bytes(8, "big") + block).hexdigest()

@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from devstack.lab import processes
 from rbd_worker import errors
 from tests.unit.host.trees import (
     LIMITS,
@@ -72,7 +73,8 @@ def test_100000_files_are_refused_as_fast_as_a_few(tmp_path: pathlib.Path) -> No
         began = time.thread_time()
         with pytest.raises(errors.DirectoryTooLarge) as caught:
             host.pinned()
-        assert time.thread_time() - began < 0.05  # of the processor: others may use it too
+        # of the processor: others may use it too
+        assert time.thread_time() - began < processes.patience(0.05)
     assert "max_files" in caught.value.sentence
 
 

@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from devstack.lab import processes
 from rbd_worker import errors
 from rbd_worker.host import deputy, privileged, separation, staging, syscalls, trash, walk
 from tests.unit.host.deputies import as_worker, become, channel, host, in_child, make
@@ -223,7 +224,7 @@ def test_a_worker_that_dies_over_there_does_not_become_a_second_worker(host: Hos
 
     began = time.monotonic()
     assert "did not start" in in_child(separated).sentence
-    assert time.monotonic() - began < 15, "it waited for an answer of the dead"
+    assert time.monotonic() - began < processes.patience(15), "it waited for an answer of the dead"
 
 
 def test_root_keeps_what_it_has(host: Host) -> None:

@@ -7,6 +7,7 @@ import zlib
 import msgspec
 import pytest
 
+from devstack.lab import processes
 from rbd_worker import errors
 from rbd_worker.host import staging
 from rpcapi.payloads import Chunk, FileEntry
@@ -201,4 +202,4 @@ def test_staging_an_ordinary_directory_takes_less_than_10_ms(
             began = time.thread_time()
             area.ensure(files.root, entries, never)
             times.append(time.thread_time() - began)
-    assert min(times) < 0.01
+    assert min(times) < processes.patience(0.01)

@@ -10,6 +10,7 @@ import zlib
 
 import pytest
 
+from devstack.lab import processes
 from rbd_worker import errors
 from rpcapi import fields
 from tests.unit.host.entries import pulled
@@ -161,4 +162,4 @@ def test_pinning_an_ordinary_directory_takes_less_than_10_ms(host: Host) -> None
         began = time.thread_time()
         host.pinned().close()
         times.append(time.thread_time() - began)
-    assert min(times) < 0.01
+    assert min(times) < processes.patience(0.01)
