@@ -15,8 +15,6 @@ import time
 from devstack.lab import errors
 
 POLL = 0.05
-
-
 #: Longest time, in seconds, to wait for the end of a process's execve.
 _EXEC_SECONDS = 0.5
 

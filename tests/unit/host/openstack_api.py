@@ -4,7 +4,6 @@
 import http.server
 import json
 import threading
-import time
 import typing as ty
 import urllib.parse
 
@@ -29,12 +28,15 @@ class Api:
         self.delay = 0.0
         self.asked: list[str] = []
         handler = type("Handler", (_Handler,), {"api": self})
+        self._closing = threading.Event()
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self._server.daemon_threads = True
+        self._server.daemon_threads = False  # those are not waited for at the end
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
     def close(self) -> None:
+        """No thread and no connection is left for a later test."""
+        self._closing.set()
         self._server.shutdown()
         self._server.server_close()
 
@@ -55,7 +57,7 @@ class Api:
         if path.startswith("/identity"):
             return self._identity(path)
         self.asked.append(f"{path.removeprefix('/compute/v2.1')} {query.get('host', '')}".strip())
-        time.sleep(self.delay)
+        self._closing.wait(self.delay)
         if path in ("/compute/v2.1", "/compute/v2.1/"):
             return 200, {"version": {"id": "v2.1", "status": "CURRENT", "version": "2.96",
                                      "min_version": "2.1", "links": [

@@ -137,4 +137,4 @@ def test_no_descriptor_is_left_open(here: Host, there: Host) -> None:
     before = open_descriptors()
     with probe.lay(there.directories, UUID) as laid:
         probe.compare(here.directories, UUID, laid)
-    assert open_descriptors() <= before
+    assert open_descriptors() == before

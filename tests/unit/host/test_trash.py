@@ -181,7 +181,7 @@ def test_no_descriptor_is_left_open(host: Host, bin_: trash.Trash) -> None:
     take(host, bin_)
     bin_.list()
     bin_.purge()
-    assert open_descriptors() <= before
+    assert open_descriptors() == before
 
 
 # -- listing and restoring ---------------------------------------------------

@@ -206,12 +206,12 @@ def test_no_descriptor_is_left_by_a_look_for_what_came_later(host: Host) -> None
         (directory / "new").write_bytes(b"new")
         files.extend()
         files.extend()
-        assert open_descriptors() <= held + 1
+        assert open_descriptors() == held + 1
         (directory / "link").symlink_to("/etc/passwd")
         with pytest.raises(errors.UnsafeDirectory):
             files.extend()
-        assert open_descriptors() <= held + 1
-    assert open_descriptors() <= before
+        assert open_descriptors() == held + 1
+    assert open_descriptors() == before
 
 
 def test_a_file_that_vanished_stays_and_one_that_was_replaced_does_not(host: Host) -> None:
@@ -274,6 +274,6 @@ def test_many_looks_leave_no_descriptor_behind(host: Host) -> None:
             os.rename(directory / "a", directory / "b")
             (directory / "a").write_bytes(b"again")
             files.refresh()
-    assert open_descriptors() <= before
+    assert open_descriptors() == before
 
 

@@ -94,7 +94,6 @@ def snapshot(directory: pathlib.Path) -> dict[str, ty.Any]:
 
 
 def open_descriptors() -> int:
-    """Of this process; a thread of an earlier test may close one of its own meanwhile."""
     return len(os.listdir("/proc/self/fd"))
 
 
