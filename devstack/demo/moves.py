@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from devstack import lab as labs
 from devstack.conductor import Conductor, LiveMigration
 from devstack.demo import timeline
+from devstack.lab import processes
 from rbd_worker.migration import journal
 from rbd_worker.model import Role
 
@@ -42,7 +43,7 @@ def watched(lab: labs.Lab, conductor: Conductor, order: LiveMigration,
     watch = _Watch(lab, order)
     bar = progress.add_task(f"{order.source} → {order.destination}", total=1, phase="cast")
     conductor.live_migrate(order)
-    deadline = time.monotonic() + SECONDS
+    deadline = time.monotonic() + processes.patience(SECONDS)
     while time.monotonic() < deadline and not watch.is_over():
         processed, total = watch.memory()
         progress.update(bar, phase=watch.phase(), completed=processed, total=total or 1)

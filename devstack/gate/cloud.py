@@ -58,7 +58,7 @@ class Cloud:
 
     def ended_migration(self, uuid: str, before: int, seconds: float = SECONDS) -> Migration:
         """The migration after the first ``before`` ones, once it and its server are at rest."""
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + processes.patience(seconds)
         while True:
             rows = self.migrations(uuid)
             if len(rows) > before and rows[-1].has_ended and self.show(uuid).is_at_rest:
@@ -147,7 +147,7 @@ class Cloud:
         self.wait_status(uuid, status)
 
     def wait_status(self, uuid: str, status: str, seconds: float = SECONDS) -> None:
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + processes.patience(seconds)
         while True:
             server = self.show(uuid)
             if server.status == status and server.task is None:

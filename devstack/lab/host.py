@@ -216,7 +216,7 @@ def end_all(root: pathlib.Path) -> None:
         return _is_of_lab(argv, root)
 
     processes.kill(processes.find(is_first), is_first)
-    deadline = time.monotonic() + 2
+    deadline = time.monotonic() + processes.patience(2)
     while leftover(root) and time.monotonic() < deadline:
         time.sleep(0.01)
     processes.kill(leftover(root), is_any)

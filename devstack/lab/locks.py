@@ -7,7 +7,7 @@ import errno
 import socket
 import time
 
-from devstack.lab import errors
+from devstack.lab import errors, processes
 
 
 @contextlib.contextmanager
@@ -17,7 +17,7 @@ def held(name: str, seconds: float, busy: str) -> collections.abc.Iterator[None]
     :param seconds: how long to wait for another holder.
     :param busy: what is said when it does not let go.
     """
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + processes.patience(seconds)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as lock:
         while True:
             try:

@@ -133,7 +133,7 @@ class Service:
         record = self.host.root / f"run/lab/exits/{self.inner_pid}"
         processes.wait_until(record.exists, seconds, f"the exit status of {self.name}",
                              self.log)
-        deadline = time.monotonic() + 1
+        deadline = time.monotonic() + processes.patience(1)
         while not (text := record.read_text()) and time.monotonic() < deadline:
             time.sleep(processes.POLL)
         return int(text)

@@ -28,13 +28,6 @@ def stick(bounded: Bounded, count: int) -> threading.Event:
     return release
 
 
-def wait_for(condition, seconds: float = 5.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-
-
 def test_a_call_gives_its_result_and_its_own_error():
     bounded = pool()
     assert bounded.run(lambda: 6 * 7) == 42
@@ -72,7 +65,7 @@ def test_questions_are_answered_again_once_a_stuck_call_returned():
     bounded = pool(threads=2)
     release = stick(bounded, 2)
     release.set()
-    wait_for(lambda: bounded.stuck == 0)
+    processes.wait_until(lambda: bounded.stuck == 0, 5, "the end of the calls left behind")
     assert bounded.run(lambda: "again") == "again"
 
 
@@ -104,7 +97,8 @@ def test_a_question_that_never_got_a_thread_is_not_put_later():
     release, asked = threading.Event(), []
     first = threading.Thread(target=bounded.run, args=(release.wait,))
     first.start()
-    wait_for(lambda: any(t.name == "test" for t in threading.enumerate()))
+    processes.wait_until(lambda: any(t.name == "test" for t in threading.enumerate()), 5,
+                         "a thread")
     with pytest.raises(Refused):
         bounded.run(lambda: asked.append(1), 0.05)
     release.set()

@@ -8,6 +8,7 @@ import typing as ty
 import libvirt
 import pytest
 
+from devstack.lab import processes
 from rbd_worker import errors
 from rbd_worker.host import moving
 from rbd_worker.host.move_options import MoveOrder
@@ -123,10 +124,8 @@ class Running:
             self.error = e
 
     def until(self, condition: ty.Callable[[], bool], seconds: float = 5.0) -> None:
-        deadline = time.monotonic() + seconds
-        while not condition():
-            assert time.monotonic() < deadline, self.libvirtd.calls
-            time.sleep(0.005)
+        processes.wait_until(condition, seconds, "what the move does",
+                             seen=lambda: self.libvirtd.calls)
 
     def end(self, failure: int | None = None) -> None:
         self.libvirtd.end(failure)

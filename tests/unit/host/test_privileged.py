@@ -152,7 +152,7 @@ def test_after_the_end_of_the_one_that_is_asked_the_refusal_stands(host: Host) -
         try:
             _content(host)
         except errors.AccessDenied as e:
-            deadline = time.monotonic() + 5
+            deadline = time.monotonic() + processes.patience(5)
             while not deputy.is_lost() and time.monotonic() < deadline:
                 time.sleep(0.01)
             return before, deputy.is_lost(), e.sentence
@@ -165,7 +165,7 @@ def test_after_the_end_of_the_one_that_is_asked_the_refusal_stands(host: Host) -
 
 def test_it_ends_with_the_worker(host: Host) -> None:
     pid = as_worker(host, lambda: channel().pid)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + processes.patience(5)
     while pathlib.Path(f"/proc/{pid}/exe").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     state = pathlib.Path(f"/proc/{pid}/stat")

@@ -10,6 +10,7 @@ import typing as ty
 import pytest
 
 from devstack import conductor
+from devstack.lab import processes
 from rbd_worker.migration.coordinator import Coordinator
 from rbd_worker.model import Executor, GuestState, Migration, Outcome, Role
 from tests.unit.conftest import MakeWorld
@@ -36,10 +37,7 @@ def _migration(number: int) -> Migration:
 
 
 def _wait_until(condition: ty.Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    processes.wait_until(condition, 10, "what the coordinator does")
 
 
 def test_many_migrations_come_to_their_end_at_once(world: World, threaded: Coordinator) -> None:

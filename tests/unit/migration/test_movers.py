@@ -8,6 +8,7 @@ import typing as ty
 
 import pytest
 
+from devstack.lab import processes
 from rbd_worker import errors
 from rbd_worker.host.hypervisor import MoveOrder
 from rbd_worker.migration.mover import Movers
@@ -106,10 +107,7 @@ def _movers(guests: Guests, shutdown: threading.Event, limit: int = 1,
 
 
 def _wait_until(condition: ty.Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
+    processes.wait_until(condition, 10, "what the movers do")
 
 
 def test_what_libvirt_measured_is_told_at_the_end(guests: Guests,

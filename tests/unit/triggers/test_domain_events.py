@@ -9,6 +9,7 @@ import typing as ty
 import libvirt
 import pytest
 
+from devstack.lab import processes
 from rbd_worker import errors
 from rbd_worker.host.hypervisor import Hypervisor
 from rbd_worker.triggers.domain_events import DomainEvents
@@ -30,10 +31,8 @@ class Ear:
             raise RuntimeError("a listener that fails")
 
     def wait(self, count: int, seconds: float = 5.0) -> list[tuple[str, str]]:
-        deadline = time.monotonic() + seconds
-        while len(self.heard) < count:
-            assert time.monotonic() < deadline, self.heard
-            time.sleep(0.005)
+        processes.wait_until(lambda: len(self.heard) >= count, seconds, f"{count} events",
+                             seen=lambda: self.heard)
         return self.heard
 
 

@@ -12,6 +12,7 @@ import uuid
 import kombu
 import pytest
 
+from devstack.lab import processes
 from rbd_worker import errors
 from rbd_worker.triggers import broker, tap
 from tests.fixtures import wire
@@ -74,10 +75,7 @@ def start(nova: Nova) -> collections.abc.Iterator[collections.abc.Callable[..., 
 
 
 def wait_until(is_so: ty.Callable[[], bool]) -> None:
-    end = time.monotonic() + 5
-    while not is_so():
-        assert time.monotonic() < end
-        time.sleep(0.01)
+    processes.wait_until(is_so, 5, "what the tap does")
 
 
 def test_two_hosts_in_one_process_hear_their_own_messages_only(start, nova):
