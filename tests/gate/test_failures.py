@@ -1,7 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Migrations that end badly: what Nova leaves on the disks, and what holds with the worker."""
 
+import os
+import signal
+import time
+
 from devstack import lab as labs
+from devstack.lab import processes
 from rbd_worker.model import Outcome
 from tests.gate.scene import Scene
 from tests.gate.under_way import let_arrive, on_its_way
@@ -111,22 +116,55 @@ def _mend_by_moving_back(scene: Scene, server: str) -> None:
 
 def test_a_guest_that_dies_on_its_way_is_unresolved_until_it_is_started_again(scene: Scene):
     """Nova takes it as moved: it forgets the guest and removes the source's directory."""
-    scene.start_workers(nova_cleanup_grace=20, settle_interval=1, unresolved_retry_max=2)
+    _start_patient_workers(scene)
     server = on_its_way(scene)
+    compute = scene.cloud.compute("node1")
+    compute.pause()  # it would take a question that fails just then for the migration's failure
+    time.sleep(processes.patience(0.5))  # for libvirtd to answer the one that is under way
     scene.one.kill9(scene.cloud.guest(server).qemu_pid(scene.one))
+    scene.until(lambda: scene.cloud.guest(server).running_on() == [], "the guest's end")
+    compute.resume()
     scene.until(lambda: scene.cloud.show(server).status == "ERROR", "Nova's conclusion")
     assert scene.cloud.show(server).host == "node2"
     assert not scene.directory(scene.one, server).exists()
+    _assert_reboot_ends_it(scene, server, Outcome.COMPLETED)
+    scene.assert_whole(server, scene.two)
+    history = scene.directory(scene.two, server) / "console.log.0"
+    assert "tick 00000001" in history.read_text(errors="replace")
+
+
+def test_a_guest_that_dies_while_nova_asks_for_its_progress_stays_where_it_was(scene: Scene):
+    """libvirt's answer is then an error that Nova knows nothing of, and it cleans up nothing."""
+    _start_patient_workers(scene, audit_min_age=1, audit_pause=1)
+    server = on_its_way(scene)
+    qemu = scene.cloud.guest(server).qemu_pid(scene.one)
+    os.kill(scene.one.pids()[qemu], signal.SIGSTOP)
+    time.sleep(processes.patience(2))  # Nova asks each half second, and then waits for QEMU
+    scene.one.kill9(qemu)
+    scene.until(lambda: scene.cloud.show(server).status == "ERROR", "Nova's conclusion")
+    assert scene.cloud.show(server).host == "node1"
+    assert scene.cloud.directories(server) == ["node1", "node2"]  # what Nova leaves
+    _assert_reboot_ends_it(scene, server, Outcome.FAILED)
+    assert "tick 00000001" in (scene.directory(scene.one, server) / "console.log").read_text(
+        errors="replace")
+    _assert_audit_mends(scene, server, scene.two)
+    scene.assert_whole(server, scene.one)
+
+
+def _start_patient_workers(scene: Scene, **own: object) -> None:
+    """They leave an ended guest to Nova for a while, and look often whether it is back."""
+    scene.start_workers(nova_cleanup_grace=20, settle_interval=1, unresolved_retry_max=2, **own)
+
+
+def _assert_reboot_ends_it(scene: Scene, server: str, outcome: Outcome) -> None:
+    """The move of a guest that is nowhere is unresolved, and names the remedy, which helps."""
     scene.until(lambda: any(e.outcome is Outcome.UNRESOLVED
                             for e in scene.entries(scene.one, server)), "the worker's")
     said = scene.workerctl(scene.one, "migration", "list", "--open")
     assert "openstack server reboot --hard" in said, said
     scene.cloud.reboot_hard(server)
     outcomes = scene.outcomes(server, scene.cloud.migrations(server)[-1])
-    assert set(outcomes.values()) == {Outcome.COMPLETED}
-    scene.assert_whole(server, scene.two)
-    history = scene.directory(scene.two, server) / "console.log.0"
-    assert "tick 00000001" in history.read_text(errors="replace")
+    assert set(outcomes.values()) == {outcome}
 
 
 def _assert_audit_mends(scene: Scene, server: str, host: labs.Host) -> None:
