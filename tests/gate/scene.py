@@ -124,6 +124,13 @@ class Scene:
         return {instance: (row["Verdict"], row["Reason"])
                 for instance, row in self.findings(host).items()}
 
+    def assert_audit_trashes(self, uuid: str, host: labs.Host) -> None:
+        """The audit of that host moves the server's directory to the trash, as the one item there,
+        sooner or later: the directory may be too young yet, or a witness too slow."""
+        self.until(lambda: self.audit(host).get(uuid, ("", ""))[0] == "trashed",
+                   "the audit's verdict", shown=lambda: self.audit(host))
+        assert len(self.trash(host)) == 1
+
     # -- waiting -------------------------------------------------------------------
 
     def until(self, condition: ty.Callable[[], bool], what: str, seconds: float = SECONDS,

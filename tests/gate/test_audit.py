@@ -89,8 +89,6 @@ def _everything(scene: Scene) -> set[str]:
 
 
 def _mended_by_audit(scene: Scene, server: str, host: labs.Host) -> None:
-    scene.until(lambda: scene.audit(host).get(server, ("", ""))[0] == "trashed",
-                "the audit's verdict", shown=lambda: scene.audit(host))
-    assert len(scene.trash(host)) == 1
+    scene.assert_audit_trashes(server, host)
     assert scene.cloud.directories(server) == [
         other.name for other in scene.hosts if other is not host]

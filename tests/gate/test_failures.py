@@ -5,7 +5,6 @@ import os
 import signal
 import time
 
-from devstack import lab as labs
 from devstack.lab import processes
 from rbd_worker.model import Outcome
 from tests.gate.scene import Scene
@@ -39,7 +38,7 @@ def test_an_abort_whose_rollback_fails(scene: Scene):
     scene.cloud.end_fault()
     assert scene.cloud.guest(server).running_on() == ["node1"]
     assert scene.cloud.directories(server) == ["node1", "node2"]  # what Nova leaves
-    _assert_audit_mends(scene, server, scene.two)
+    scene.assert_audit_trashes(server, scene.two)
     assert scene.cloud.directories(server) == ["node1"]
 
 
@@ -51,7 +50,7 @@ def test_nova_compute_killed_at_the_destination_and_the_migration_aborted(scene:
     scene.until(lambda: scene.cloud.migrations(server)[-1].has_ended, "the abort")
     assert scene.cloud.guest(server).running_on() == ["node1"]
     assert scene.cloud.directories(server) == ["node1", "node2"]  # Nova's cast waits in its queue
-    _assert_audit_mends(scene, server, scene.two)
+    scene.assert_audit_trashes(server, scene.two)
     scene.cloud.start_compute("node2")
     assert scene.cloud.guest(server).running_on() == ["node1"]
     assert scene.cloud.directories(server) == ["node1"]
@@ -66,11 +65,10 @@ def test_an_error_in_novas_steps_after_the_migration(scene: Scene):
     scene.until(lambda: scene.cloud.show(server).status == "ERROR", "Nova's failure")
     scene.cloud.end_fault()
     assert scene.cloud.show(server).host == "node2"
-    assert scene.cloud.directories(server) == ["node1", "node2"]  # what Nova leaves
     outcomes = scene.outcomes(server, scene.cloud.migrations(server)[-1])
     assert set(outcomes.values()) == {Outcome.COMPLETED}
     assert scene.cloud.directories(server) == ["node2"]
-    assert len(scene.trash(scene.one)) == 1
+    assert len(scene.trash(scene.one)) == 1  # what Nova left
     assert "openstack server set --state active" in scene.entries(scene.one, server)[-1].reason
     scene.cloud.reset_state(server)
     scene.assert_whole(server, scene.two)
@@ -109,14 +107,13 @@ def _mend_by_moving_back(scene: Scene, server: str) -> None:
     (item,) = scene.trash(scene.one)
     scene.workerctl(scene.one, "trash", "restore", item.parent.name)
     scene.cloud.guest(server).migrate(scene.two, scene.one)
-    scene.until(lambda: scene.audit(scene.two).get(server, ("", ""))[0] == "trashed",
-                "the audit of what virsh left")
+    scene.assert_audit_trashes(server, scene.two)  # what virsh left
     scene.assert_whole(server, scene.one)
 
 
 def test_a_guest_that_dies_on_its_way_is_unresolved_until_it_is_started_again(scene: Scene):
     """Nova takes it as moved: it forgets the guest and removes the source's directory."""
-    _start_patient_workers(scene)
+    scene.start_workers(nova_cleanup_grace=20, settle_interval=1, unresolved_retry_max=2)
     server = on_its_way(scene)
     compute = scene.cloud.compute("node1")
     compute.pause()  # it would take a question that fails just then for the migration's failure
@@ -127,7 +124,13 @@ def test_a_guest_that_dies_on_its_way_is_unresolved_until_it_is_started_again(sc
     scene.until(lambda: scene.cloud.show(server).status == "ERROR", "Nova's conclusion")
     assert scene.cloud.show(server).host == "node2"
     assert not scene.directory(scene.one, server).exists()
-    _assert_reboot_ends_it(scene, server, Outcome.COMPLETED)
+    scene.until(lambda: any(e.outcome is Outcome.UNRESOLVED
+                            for e in scene.entries(scene.one, server)), "the worker's")
+    said = scene.workerctl(scene.one, "migration", "list", "--open")
+    assert "openstack server reboot --hard" in said, said
+    scene.cloud.reboot_hard(server)
+    outcomes = scene.outcomes(server, scene.cloud.migrations(server)[-1])
+    assert set(outcomes.values()) == {Outcome.COMPLETED}
     scene.assert_whole(server, scene.two)
     history = scene.directory(scene.two, server) / "console.log.0"
     assert "tick 00000001" in history.read_text(errors="replace")
@@ -135,7 +138,7 @@ def test_a_guest_that_dies_on_its_way_is_unresolved_until_it_is_started_again(sc
 
 def test_a_guest_that_dies_while_nova_asks_for_its_progress_stays_where_it_was(scene: Scene):
     """libvirt's answer is then an error that Nova knows nothing of, and it cleans up nothing."""
-    _start_patient_workers(scene, audit_min_age=1, audit_pause=1)
+    scene.start_workers(audit_min_age=1, audit_pause=1)
     server = on_its_way(scene)
     qemu = scene.cloud.guest(server).qemu_pid(scene.one)
     os.kill(scene.one.pids()[qemu], signal.SIGSTOP)
@@ -143,34 +146,12 @@ def test_a_guest_that_dies_while_nova_asks_for_its_progress_stays_where_it_was(s
     scene.one.kill9(qemu)
     scene.until(lambda: scene.cloud.show(server).status == "ERROR", "Nova's conclusion")
     assert scene.cloud.show(server).host == "node1"
-    assert scene.cloud.directories(server) == ["node1", "node2"]  # what Nova leaves
-    _assert_reboot_ends_it(scene, server, Outcome.FAILED)
-    assert "tick 00000001" in (scene.directory(scene.one, server) / "console.log").read_text(
-        errors="replace")
-    _assert_audit_mends(scene, server, scene.two)
-    scene.assert_whole(server, scene.one)
-
-
-def _start_patient_workers(scene: Scene, **own: object) -> None:
-    """They leave an ended guest to Nova for a while, and look often whether it is back."""
-    scene.start_workers(nova_cleanup_grace=20, settle_interval=1, unresolved_retry_max=2, **own)
-
-
-def _assert_reboot_ends_it(scene: Scene, server: str, outcome: Outcome) -> None:
-    """The move of a guest that is nowhere is unresolved, and names the remedy, which helps."""
-    scene.until(lambda: any(e.outcome is Outcome.UNRESOLVED
-                            for e in scene.entries(scene.one, server)), "the worker's")
-    said = scene.workerctl(scene.one, "migration", "list", "--open")
-    assert "openstack server reboot --hard" in said, said
-    scene.cloud.reboot_hard(server)
     outcomes = scene.outcomes(server, scene.cloud.migrations(server)[-1])
-    assert set(outcomes.values()) == {outcome}
-
-
-def _assert_audit_mends(scene: Scene, server: str, host: labs.Host) -> None:
-    """The audit of that host finds the directory, once it is old enough, and trashes it."""
-    def trashed() -> bool:
-        return scene.audit(host).get(server, ("", ""))[0] == "trashed"
-
-    scene.until(trashed, "the audit's verdict", shown=lambda: scene.audit(host))
-    assert len(scene.trash(host)) == 1
+    assert set(outcomes.values()) == {Outcome.FAILED}
+    assert "the guest is shut off at the source" in scene.entries(scene.one, server)[-1].reason
+    assert scene.cloud.directories(server) == ["node1", "node2"]  # what Nova leaves
+    log = scene.directory(scene.one, server) / "console.log"
+    assert "tick 00000001" in log.read_text(errors="replace")
+    scene.cloud.reboot_hard(server)
+    scene.assert_audit_trashes(server, scene.two)
+    scene.assert_whole(server, scene.one)

@@ -64,8 +64,7 @@ def _assert_mended(scene: Scene, server: str) -> None:
     assert scene.cloud.allocations(server) == {"node1"}
     first = scene.cloud.migrations(server)[-1]
     assert set(scene.outcomes(server, first).values()) == {Outcome.COMPLETED}
-    scene.until(lambda: scene.audit(scene.two).get(server, ("", ""))[0] == "trashed",
-                "the audit of what virsh left")
+    scene.assert_audit_trashes(server, scene.two)  # what virsh left
     scene.assert_whole(server, scene.one)
     assert server not in scene.findings(scene.one)
     send(scene, server)
