@@ -7,6 +7,13 @@ import rpcapi  # noqa: F401
 from devstack.lab import processes
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Tell in full why a test was tried again."""
+    for report in terminalreporter.stats.get("rerun", []):
+        terminalreporter.section(f"the first attempt of {report.nodeid}")
+        terminalreporter.write_line(report.longreprtext)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """A test may take so many times longer as the machine may be slower."""
     usual = float(config.getini("timeout"))

@@ -23,6 +23,20 @@ def demand(reason: str) -> None:
         pytest.skip(reason)
 
 
+def mark(items: list[pytest.Item], here: pathlib.Path, name: str) -> None:
+    """Have every test below ``here`` carry a mark; where CI is set, one that fails is tried again.
+
+    What RabbitMQ, QEMU, libvirt and Nova do in one moment on a busy machine is not the project's
+    to decide, and one such moment in three hundred tests shall not hide what the others found.
+    The second attempt counts.  The first is told in full: it is to be looked into all the same.
+    """
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(name)
+            if os.environ.get("CI"):
+                item.add_marker(pytest.mark.flaky(reruns=1))
+
+
 @contextlib.contextmanager
 def own_lab(prefix: str) -> collections.abc.Iterator[labs.Lab]:
     """The session's own lab, apart from one that a developer may have up.

@@ -25,9 +25,7 @@ OWN_LABS = "/var/tmp/rbdw-lab-"
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Everything in this directory carries the mark ``lab``."""
-    for item in items:
-        if HERE in item.path.parents:
-            item.add_marker(pytest.mark.lab)
+    lab_session.mark(items, HERE, "lab")
 
 
 @pytest.fixture(scope="session")

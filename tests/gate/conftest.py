@@ -23,9 +23,7 @@ OWN_LABS = "/var/tmp/rbdw-gate-"
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Everything in this directory carries the mark ``gate``."""
-    for item in items:
-        if HERE in item.path.parents:
-            item.add_marker(pytest.mark.gate)
+    lab_session.mark(items, HERE, "gate")
 
 
 @pytest.fixture(scope="session")
