@@ -55,9 +55,18 @@ def settle(source: GuestState, destination: GuestState) -> Settlement:
                           f"the guest was moved and is shut off at the destination: {said}")
     if source is _DEFINED and destination is GuestState.ABSENT:
         return Settlement(Place.SOURCE, f"the guest is shut off at the source: {said}")
-    return Settlement(Place.NOWHERE_KNOWN,
-                      "no host runs the guest and none alone defines it; once it is started "
-                      f"again (openstack server reboot --hard) this goes on by itself: {said}")
+    return Settlement(Place.NOWHERE_KNOWN, _lost(source, said))
+
+
+def _lost(source: GuestState, said: str) -> str:
+    """What an operator can do about a guest that both hosts only define, or that neither has."""
+    if source is GuestState.ABSENT:
+        return ("neither host has the guest. If Nova still has it on one of them (openstack "
+                "server show), start it again (openstack server reboot --hard), and this goes on "
+                "by itself. If it was deleted, or evacuated to another host, close this with "
+                f"rbd-workerctl migration resolve: {said}")
+    return ("no host runs the guest and both define it; once it is started again (openstack "
+            f"server reboot --hard) this goes on by itself: {said}")
 
 
 def _broken(source: GuestState, destination: GuestState) -> str:

@@ -67,6 +67,19 @@ def test_a_guest_that_seems_to_run_twice_is_an_alarm() -> None:
     assert "look at it at once" in settle(S.RUNNING, S.RUNNING).sentence
 
 
+def test_a_guest_that_neither_host_has_may_have_died_or_been_deleted() -> None:
+    sentence = settle(S.ABSENT, S.ABSENT).sentence
+    steps = ["openstack server show", "reboot --hard", "deleted", "migration resolve"]
+    assert [step for step in steps if step in sentence] == steps
+    assert sorted(steps, key=sentence.index) == steps
+
+
+def test_a_guest_that_both_define_is_started_again() -> None:
+    sentence = settle(S.SHUTOFF, S.SHUTOFF).sentence
+    assert "both define it" in sentence and "reboot --hard" in sentence
+    assert "migration resolve" not in sentence
+
+
 @pytest.mark.parametrize("there", [S.SHUTOFF, S.ABSENT])
 def test_a_guest_lost_in_post_copy_is_ended_before_it_is_started_again(there: S) -> None:
     sentence = settle(S.STRANDED, there).sentence
