@@ -112,7 +112,7 @@ class Nova:
 
 
 def options(**changes: ty.Any) -> tap.TapOptions:
-    return tap.TapOptions(**({"probe_interval": 2} | changes))
+    return tap.TapOptions(**({"probe_interval": int(processes.patience(2))} | changes))
 
 
 def wait_until(is_so: ty.Callable[[], bool], seconds: float = 15,

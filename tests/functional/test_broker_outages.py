@@ -114,7 +114,7 @@ def test_a_binding_lost_right_after_a_probe_is_noticed_within_a_minute_by_defaul
     listener = start(probe_interval=tap.TapOptions().probe_interval)
     one.unbind()
     began = time.monotonic()
-    wait_until(lambda: listener.status().counters.rebinds == 1, 60)
+    wait_until(lambda: listener.status().counters.rebinds > 0, 60)
     assert listener.wait_hearing(processes.patience(10))
     assert time.monotonic() - began < processes.patience(60)
     assert "casts may have been missed" in caplog.text

@@ -87,7 +87,7 @@ def test_nova_loses_nothing(start, nova, handler):
     for number in range(200):
         nova.publish(cast(number))
     handler.wait_for(200)
-    assert nova.queue(f"compute.{HOST}").message_count == 200
+    wait_until(lambda: nova.queue(f"compute.{HOST}").message_count == 200)
 
 
 def test_the_exchange_is_waited_for_and_never_made(start, settings, caplog, lab):
@@ -136,7 +136,7 @@ def test_a_lost_binding_is_noticed_and_made_again(start, nova, handler, caplog, 
     one = start()
     nova.unbind()
     nova.publish(cast("missed"))
-    wait_until(lambda: one.status().counters.rebinds == 1, 10)
+    wait_until(lambda: one.status().counters.rebinds > 0)
     assert one.wait_hearing(processes.patience(5))
     assert "casts may have been missed" in caplog.text
     nova.publish(cast("heard"))
@@ -146,7 +146,7 @@ def test_a_lost_binding_is_noticed_and_made_again(start, nova, handler, caplog, 
 def test_a_queue_that_was_deleted_is_made_again(start, nova, handler):
     one = start()
     nova.channel.queue_delete(QUEUE)
-    wait_until(lambda: one.status().counters.reconnects == 1 and one.is_hearing)
+    wait_until(lambda: one.status().counters.reconnects > 0 and one.is_hearing)
     nova.publish(cast("heard"))
     assert handler.wait_for(1) == ["heard"]
 
@@ -185,11 +185,13 @@ def test_two_outdated_queues_are_both_emptied_and_replaced(start, nova, handler)
 
 def test_a_message_is_kept_until_the_journal_takes_it(start, nova, handler):
     one = start()
-    handler.problems = [errors.JournalUnusable(path="/j", reason="full", fix="Free space")] * 3
+    full = errors.JournalUnusable(path="/j", reason="full", fix="Free space")
+    handler.problems = [full] * 1000
     for number in range(100):
         nova.publish(cast(number))
-    wait_until(lambda: one.status().state is tap.TapState.HELD)
+    wait_until(lambda: one.status().state is tap.TapState.HELD and handler.calls > 2)
     assert "Free space" in one.status().reason
+    handler.problems = []
     assert sorted(map(int, handler.wait_for(100))) == list(range(100))
     assert handler.numbers[0] == "0"
     assert one.wait_hearing(processes.patience(5))
@@ -199,7 +201,7 @@ def test_a_message_is_kept_until_the_journal_takes_it(start, nova, handler):
 def test_a_message_that_the_journal_never_took_is_delivered_to_the_next_worker(
         start, nova, handler):
     one = start()
-    handler.problems = [errors.JournalUnusable(path="/j", reason="full", fix="")] * 50
+    handler.problems = [errors.JournalUnusable(path="/j", reason="full", fix="")] * 1000
     nova.publish(cast("kept"))
     wait_until(lambda: one.status().state is tap.TapState.HELD)
     assert one.stop()
@@ -231,16 +233,18 @@ def test_stop_waits_for_the_message_in_hand_and_gives_the_others_back(settings, 
 
     def slow(body: bytes) -> None:
         entered.set()
-        leave.wait(10)
+        leave.wait(processes.patience(60))
         done.append(body)
     one = tap.Tap(settings, HOST, options(), slow)
     one.start()
     assert one.wait_hearing(processes.patience(20))
     for number in range(3):
         nova.publish(cast(number))
-    assert entered.wait(10)
-    threading.Timer(0.5, leave.set).start()
-    assert one.stop()
+    assert entered.wait(processes.patience(10))
+    assert not one.stop(timeout=0.5)  # it is told, and waits
+    assert done == []
+    leave.set()
+    assert one.stop(timeout=processes.patience(30))
     assert done == [cast(0)]
     wait_until(lambda: nova.queue(QUEUE).message_count == 2)
 
@@ -302,10 +306,12 @@ def test_a_flood_of_irrelevant_messages_needs_no_memory(start, nova, handler):
     assert _resident_mib() - before < 15
 
 
-def test_the_oldest_leave_first_where_the_queue_is_full(start, nova, handler):
+def test_the_oldest_leave_first_where_the_queue_is_full(start, nova, settings, handler):
     start(max_length=100).stop()
+    sure = Nova(settings, confirms=True)  # all are in the queue before the first is heard
     for number in range(150):
-        nova.publish(cast(number))
+        sure.publish(cast(number))
+    sure.close()
     start(max_length=100)
     assert handler.wait_for(100) == [str(number) for number in range(50, 150)]
 
@@ -336,7 +342,7 @@ def test_consumers_of_a_queue_are_counted(start, nova, settings):
     one = start()
     assert tap.consumers_of(settings, QUEUE) == 1
     one.stop()
-    assert tap.consumers_of(settings, QUEUE) == 0
+    wait_until(lambda: tap.consumers_of(settings, QUEUE) == 0)
 
 
 def queue_arguments(lab: labs.Lab) -> str:
