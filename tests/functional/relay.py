@@ -35,16 +35,20 @@ def make_authority(at_path: pathlib.Path) -> Authority:
 
 
 class Relay:
-    """A port in front of the broker, with TLS where an authority is given."""
+    """A port in front of the broker, with TLS where an authority is given.
+
+    :param held: bound to the port, where that has to be a certain one.
+    """
 
     def __init__(self, to: broker.BrokerHost, authority: Authority | None = None,
-                 port: int = 0) -> None:
+                 held: socket.socket | None = None) -> None:
         self._to = (to.hostname, to.port)
         self._context = None
         if authority:
             self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             self._context.load_cert_chain(authority.certificate, authority.key)
-        self._listener = socket.create_server(("127.0.0.1", port))
+        self._listener = held or socket.create_server(("127.0.0.1", 0))
+        self._listener.listen()
         self.port = int(self._listener.getsockname()[1])
         self._flows = threading.Event()
         self._flows.set()
