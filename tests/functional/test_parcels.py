@@ -97,7 +97,8 @@ def test_both_connections_end_when_nothing_is_pulled_any_more(
     def connections() -> int:
         return int(lab.broker.evaluate("length(rabbit_networking:connections())"))
     before = connections()
-    monkeypatch.setattr(parcels, "IDLE_SECONDS", 1.0)
+    # no shorter, for they have to be seen before
+    monkeypatch.setattr(parcels, "IDLE_SECONDS", processes.patience(3))
     parcel = expected(receiver)
     assert sender.send(parcel.queue, parcel.token, b"last")
     assert parcel.content(SECONDS) == b"last"
