@@ -10,6 +10,7 @@ import pathlib
 
 import pytest
 
+from devstack.lab import processes
 from tests import lab_session, sample_report
 from tests.functional import browser as browsers
 from tests.functional.browser import Browser
@@ -112,8 +113,9 @@ def test_a_migration_opens_by_the_keyboard_and_shows_its_steps(page: Browser) ->
 
 def test_a_mark_leads_to_its_migration(page: Browser) -> None:
     page.run("document.querySelector('a.mark.failed').click()")
-    page.run("new Promise(done => setTimeout(done, 50))")
-    assert page.run("document.querySelector(decodeURIComponent(location.hash)).open")
+    processes.wait_until(
+        lambda: page.run("document.querySelector(decodeURIComponent(location.hash) || 'a').open")
+        is True, 10, "the migration of the mark, opened")
 
 
 def test_every_field_has_a_label_and_the_texts_a_contrast(page: Browser) -> None:
