@@ -74,8 +74,10 @@ LOG = logging.getLogger(__name__)
 
 #: Seconds between two looks at secrets and names that an arriving guest may need.
 ARRIVAL_FACTS_SECONDS = 60
-#: Seconds that an arriving guest waits for libvirt's word on a secret; well below hook_timeout.
-_SECRET_SECONDS = 0.5
+#: How much of hook_timeout an arriving guest waits for libvirt's word on a secret at most.
+_SECRET_SHARE = 0.25
+#: Seconds of a preflight that the same may take; a login with the secret comes after it.
+_SURVEY_SECRET_SECONDS = 1.5
 
 
 class Worker:
@@ -143,7 +145,7 @@ class Worker:
             "the audit found out nothing")
         self.arrivals = arrival.Arrivals(
             settings, ports.directories,
-            secrets.Secrets(self.hypervisor.connection, _SECRET_SECONDS),
+            secrets.Secrets(self.hypervisor.connection, settings.hook_timeout * _SECRET_SHARE),
             self.coordinator.tasks_of, self.journal.refuse)
         self.hook_socket = hook_socket.HookSocket(
             settings.hook_socket, settings.hook_timeout, self.arrivals.answer, self.told)
@@ -181,7 +183,7 @@ class Worker:
         surveyor = survey.Surveyor(bench.Bench(
             settings=self.settings, hypervisor=self.hypervisor, images=self.images,
             directories=self.coordinator.ports.directories,
-            secrets=secrets.Secrets(self.hypervisor.connection, _SECRET_SECONDS),
+            secrets=secrets.Secrets(self.hypervisor.connection, _SURVEY_SECRET_SECONDS),
             journal=self.journal, hearing=self.condition.heard_lately))
         return preflight_endpoint.PreflightEndpoint(
             surveyor, pair.Preflight(surveyor, client), matrix.Matrix(surveyor, client))

@@ -25,7 +25,7 @@ LOG = logging.getLogger(__name__)
 
 FIRST_LOOK_SECONDS, LOOK_SECONDS = 0.1, 0.5
 #: The figures of a finished move come as an event, about when the call returns.
-FIGURES_SECONDS = 0.5
+FIGURES_SECONDS = 3.0
 #: What libvirt says of a guest that has left, or that runs no more.
 _OVER = (libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_OPERATION_INVALID)
 

@@ -19,9 +19,10 @@ from rbd_worker.host import ceph_conf, rbd
 from rbd_worker.preflight.bench import Bench, Check, Rows, Say
 from rpcapi import preflight as contract
 
-#: Seconds for one monitor's port, and for one login (librados counts whole ones).
-MONITOR_SECONDS = 0.6
-LOGIN_SECONDS = 1.0
+#: Seconds for one monitor's ports, and for one login (librados counts whole ones).  A lost
+#: first packet is sent again after one; all of it has to end before the survey does.
+MONITOR_SECONDS = 3.0
+LOGIN_SECONDS = 2.0
 #: Most monitors that are tried; no cluster has more.
 _MONITORS = 16
 #: A key in Ceph's own form begins with its type, two times and the length of the rest.
