@@ -11,6 +11,8 @@ import dataclasses
 
 _ORIGIN = 0x7C00
 _COM1 = 0x3F8
+#: The memory that ``busy()`` changes, from the first byte to the one after the last.
+BUSY_FROM, BUSY_TO = 8 << 20, 56 << 20
 #: The BIOS's timer interrupts 18.2 times a second.
 _TICKS_A_LINE = 9
 
@@ -102,12 +104,12 @@ def busy() -> bytes:
     code.put("66b810008ed88ec0")                  # ds = es = flat data segment
     code.put("31f631db31ed")                      # esi = ebx = ebp = 0
     code.label("pass")
-    code.put("bf", 8 << 20, 4)                    # mov edi, 8 MiB
+    code.put("bf", BUSY_FROM, 4)                  # mov edi, 8 MiB
     code.label("page")
     code.put("43")                                # inc ebx
     code.put("891f")                              # mov [edi], ebx
     code.put("81c7", 4096, 4)                     # add edi, 4096
-    code.put("81ff", 56 << 20, 4)                 # cmp edi, 56 MiB
+    code.put("81ff", BUSY_TO, 4)                  # cmp edi, 56 MiB
     code.jump("72", "page")                       # jb page
     code.put("0f31")                              # rdtsc
     code.put("39ea")                              # cmp edx, ebp

@@ -79,6 +79,16 @@ class Guest:
         processes.wait_until(lambda: text in self.console(host), seconds,
                              f"{text!r} on the console of {self.name}")
 
+    def wait_until_busy(self, host: Host, seconds: float = 60.0) -> None:
+        """Return once it changes its memory: before that it has next to nothing to move."""
+        look = f"xp /1wx {bootsector.BUSY_FROM:#x}"
+
+        def has_begun() -> bool:
+            said = host.virsh("qemu-monitor-command", "--hmp", self.uuid, look)
+            return int(said.rpartition(":")[2], 16) != 0
+
+        processes.wait_until(has_begun, seconds, f"the first change by {self.name}")
+
     def qemu_pid(self, host: Host) -> int:
         """QEMU's number as the host counts, for :meth:`Host.kill9`."""
         for inner, outer in host.pids().items():
@@ -112,7 +122,10 @@ class Guest:
 def define(lab: "Lab", host: Host, uuid: str | None = None, name: str | None = None,
            memory_mib: int = 64, console: bool = True, talkative: bool = False,
            busy: bool = False, start: bool = True) -> Guest:
-    """Make image, instance directory and domain; start it unless told otherwise."""
+    """Make image, instance directory and domain; start it unless told otherwise.
+
+    :param busy: it never stops changing its memory, and does so when this returns.
+    """
     uuid = uuid or str(uuids.uuid4())
     name = name or f"instance-{uuid[:8]}"
     guest = Guest(lab, uuid, name, f"vms/{uuid}_disk")
@@ -126,6 +139,8 @@ def define(lab: "Lab", host: Host, uuid: str | None = None, name: str | None = N
         port=ceph.PORT, console=_CONSOLE.format(directory=directory) if console else ""))
     if start:
         host.virsh("start", uuid)
+        if busy:
+            guest.wait_until_busy(host)
     return guest
 
 

@@ -5,10 +5,12 @@ import dataclasses
 import hashlib
 import os
 import pathlib
+import re
 import typing as ty
 
 from devstack import lab as labs
 from devstack.conductor import Conductor, LiveMigration
+from devstack.lab import processes
 from rbd_worker.migration import journal
 from rbd_worker.model import Outcome, Role
 from tests import waiting
@@ -71,6 +73,17 @@ class Fleet:
         entries = self.closed(order)
         assert {e.outcome for e in entries.values()} == {Outcome.COMPLETED}, entries
         return order
+
+    def under_way(self, guest: labs.Guest, source: labs.Host, destination: labs.Host) -> None:
+        """Return once memory of a busy guest is sent; over a narrow link that never ends."""
+        def is_sent() -> bool:
+            said = source.virsh("domjobinfo", guest.uuid, check=False)
+            sent = re.search(r"^Memory processed: +([0-9.]+) (\w+)", said, re.MULTILINE)
+            return sent is not None and float(sent[1]) > 0
+
+        self.until(is_sent, f"the first of the memory of {guest.name}")
+        assert guest.state(destination) == "paused"
+        assert guest.running_on() == [source.name], "it moved too fast for this test"
 
     # -- journals --------------------------------------------------------------
 
@@ -139,7 +152,8 @@ class Fleet:
 def answer(host: labs.Host, path: str) -> tuple[int, str]:
     """What the worker on ``host`` answers there, asked by its default address."""
     script = ("import http.client, sys\n"
-              f"c = http.client.HTTPConnection('127.0.0.1', {METRICS_PORT}, timeout=20)\n"
+              "c = http.client.HTTPConnection(\n"
+              f"    '127.0.0.1', {METRICS_PORT}, timeout={processes.patience(20)})\n"
               "c.request('GET', sys.argv[1]); r = c.getresponse()\n"
               "print(r.status, r.read().decode())")
     status, _, body = host.run(["python3", "-c", script, path]).stdout.partition(" ")

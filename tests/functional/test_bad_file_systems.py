@@ -49,7 +49,7 @@ def test_a_source_that_cannot_let_the_directory_go_keeps_it_until_it_can(
     before = states(guest.directory(fleet.one))
     with _path_is_a_mount(fleet.one):
         order = fleet.move(guest, fleet.one, fleet.two)
-        fleet.until(lambda: guest.state(fleet.two) is not None, "the guest at the destination")
+        fleet.under_way(guest, fleet.one, fleet.two)
         _run(fleet.one, trouble, guest)
         try:
             fleet.conductor.cast("node1", conductor.force_complete(order), topic="compute")

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Executor libvirt: what goes wrong in the middle, and comes right."""
 
-import time
-
 import pytest
 
 from rbd_worker.model import Outcome
@@ -14,12 +12,6 @@ pytestmark = pytest.mark.lab
 SLOW = {"live_migration_bandwidth": 10}
 
 
-def _moving(fleet: Fleet, guest) -> None:
-    fleet.until(lambda: guest.state(fleet.two) is not None, "the guest at the destination")
-    time.sleep(0.5)
-    assert guest.running_on() == ["node1"], "it moved too fast for this test"
-
-
 def test_qemu_killed_at_the_destination_rolls_back(fleet: Fleet):
     fleet.start(libvirt=SLOW)
     guest = fleet.lab.define_guest(fleet.one, busy=True)
@@ -28,7 +20,7 @@ def test_qemu_killed_at_the_destination_rolls_back(fleet: Fleet):
     before = states(guest.directory(fleet.one))
     before.pop("console.log", None)
     order = fleet.move(guest, fleet.one, fleet.two)
-    _moving(fleet, guest)
+    fleet.under_way(guest, fleet.one, fleet.two)
     fleet.two.kill9(guest.qemu_pid(fleet.two))
     entries = fleet.closed(order)
     assert {e.outcome for e in entries.values()} == {Outcome.FAILED}
@@ -47,7 +39,7 @@ def test_an_abort_cast_ends_the_move_and_the_guest_stays(fleet: Fleet):
     guest = fleet.lab.define_guest(fleet.one, busy=True)
     guest.wait_for_console(fleet.one)
     order = fleet.move(guest, fleet.one, fleet.two)
-    _moving(fleet, guest)
+    fleet.under_way(guest, fleet.one, fleet.two)
     fleet.conductor.cast("node1", conductor.abort(order), topic="compute")
     entries = fleet.closed(order)
     assert {e.outcome for e in entries.values()} == {Outcome.CANCELLED}
@@ -61,7 +53,7 @@ def test_a_force_complete_cast_makes_a_busy_guest_arrive(fleet: Fleet):
     guest = fleet.lab.define_guest(fleet.one, busy=True)
     guest.wait_for_console(fleet.one)
     order = fleet.move(guest, fleet.one, fleet.two)
-    _moving(fleet, guest)
+    fleet.under_way(guest, fleet.one, fleet.two)
     fleet.conductor.cast("node1", conductor.force_complete(order), topic="compute")
     entries = fleet.closed(order, seconds=60)
     assert {e.outcome for e in entries.values()} == {Outcome.COMPLETED}
