@@ -5,13 +5,10 @@ import collections.abc
 import json
 import re
 import subprocess
-import threading
-import time
 
 import pytest
 
 from devstack import lab as labs
-from devstack.lab import processes
 from devstack.lab import worker as lab_worker
 from rbd_worker.model import Outcome
 from tests.functional.fleet import Fleet, states
@@ -78,18 +75,16 @@ def test_a_report_has_both_sides_of_a_migration_and_names_who_is_silent(fleet: F
 
 def test_a_watcher_sees_memory_shrink_and_the_abort(moving):
     fleet, guest, migration = moving
-    shown: list[subprocess.CompletedProcess[str]] = []
-    watching = threading.Thread(target=lambda: shown.append(
-        control(fleet.one, "migration", "watch", migration)))
-    watching.start()
-    time.sleep(processes.patience(2))  # it has to see the move before its end
-    aborted = control(fleet.one, "migration", "abort", migration)
-    assert (aborted.returncode, aborted.stderr) == (0, "")
-    watching.join(60)
-    (seen,) = shown
-    assert seen.returncode == 4
-    assert re.search(r"\d+ MiB of \d+ MiB remaining", seen.stdout)
-    assert "cancelled" in seen.stdout
+    watch = [lab_worker.program("rbd-workerctl"), *lab_worker.CONFIG_FILES, "migration", "watch",
+             migration]
+    with fleet.one.popen(watch, stdout=subprocess.PIPE, text=True) as watching:
+        assert watching.stdout
+        seen = next(line for line in watching.stdout if "remaining" in line)
+        assert re.search(r"\d+ MiB of \d+ MiB remaining", seen), seen
+        aborted = control(fleet.one, "migration", "abort", migration)
+        assert (aborted.returncode, aborted.stderr) == (0, "")
+        assert "cancelled" in watching.stdout.read()
+    assert watching.returncode == 4
     assert guest.running_on() == ["node1"]
 
 
@@ -127,8 +122,13 @@ def test_what_cannot_be_done_is_one_sentence(started: Fleet, words: tuple[str, .
 
 def test_a_guest_that_was_deleted_on_its_way_is_resolved_by_word(moving):
     fleet, guest, migration = moving
+    for worker in fleet.workers.values():
+        worker.service.pause()  # between the two orders the guest is shut off, which is no doubt
     fleet.one.virsh("destroy", guest.uuid)
     fleet.one.virsh("undefine", guest.uuid)
+    fleet.until(lambda: guest.state(fleet.two) is None, "the end at the destination")
+    for worker in fleet.workers.values():
+        worker.service.resume()
 
     def unresolved() -> bool:
         return [e.outcome for e in fleet.reader(fleet.two).open_entries()] == [
