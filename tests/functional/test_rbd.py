@@ -19,19 +19,20 @@ from rbd_worker.model import RbdImage
 
 CHECKOUT = pathlib.Path(__file__).parents[2]
 
+LIMIT = processes.patience(5)
 #: Run on a compute host, where the client of the worker would run.
 ASK_THERE = """
 import json, sys
 from rbd_worker.conf import CephSettings
 from rbd_worker.host.rbd import ImageStore
 from rbd_worker.model import RbdImage
-store = ImageStore(CephSettings("/etc/ceph/ceph.conf", "nova", ""), 5.0)
+store = ImageStore(CephSettings("/etc/ceph/ceph.conf", "nova", ""), float(sys.argv[2]))
 print(json.dumps([sorted(store.own_addresses()),
                   sorted(store.watchers(RbdImage(*sys.argv[1].split("/", 1))))]))
 """
 
 
-def make_store(lab: labs.Lab, directory: pathlib.Path, seconds: float = 5.0) -> ImageStore:
+def make_store(lab: labs.Lab, directory: pathlib.Path, seconds: float = LIMIT) -> ImageStore:
     """A store of this process, which reaches the lab's Ceph from outside."""
     keyring = directory / "keyring"
     keyring.write_text(lab.ceph.client_keyring())
@@ -53,7 +54,7 @@ def image_of(guest: labs.Guest) -> RbdImage:
 
 
 def ask_there(host: labs.Host, guest: labs.Guest) -> tuple[list[str], list[str]]:
-    answer = host.run([sys.executable, "-c", ASK_THERE, guest.image],
+    answer = host.run([sys.executable, "-c", ASK_THERE, guest.image, str(LIMIT)],
                       env={"PYTHONPATH": str(CHECKOUT)}).stdout
     own, watchers = json.loads(answer)
     return own, watchers
@@ -78,22 +79,23 @@ def test_asking_adds_no_watcher(lab: labs.Lab, store: ImageStore) -> None:
 
 def test_the_watchers_follow_a_guest_that_moves(lab: labs.Lab, store: ImageStore) -> None:
     here, there = lab.host("node1"), lab.host("node2")
-    guest = lab.define_guest(here)
+    guest = lab.define_guest(here, busy=True)
     guest.directory(there).mkdir()
-    seen = [store.watchers(image_of(guest))]
-    moving = threading.Thread(target=guest.migrate, args=(here, there))
+
+    def wait_for(*hosts: labs.Host) -> None:
+        processes.wait_until(
+            lambda: store.watchers(image_of(guest)) == {host.address for host in hosts}, 15,
+            "the watchers", seen=lambda: store.watchers(image_of(guest)))
+
+    assert store.watchers(image_of(guest)) == {here.address}
+    # a guest that is busy stays on its way
+    moving = threading.Thread(target=guest.migrate, args=(here, there, "--bandwidth", "4"))
     moving.start()
-    while moving.is_alive():
-        watchers = store.watchers(image_of(guest))
-        if watchers != seen[-1]:
-            seen.append(watchers)
-        time.sleep(0.02)
-    deadline = time.monotonic() + processes.patience(5)
-    while store.watchers(image_of(guest)) != {there.address}:
-        assert time.monotonic() < deadline, store.watchers(image_of(guest))
-        time.sleep(0.05)
-    assert seen[0] == {here.address}
-    assert {here.address, there.address} in seen
+    wait_for(here, there)
+    here.virsh("migrate-setspeed", guest.uuid, "1000")
+    here.virsh("suspend", guest.uuid)
+    moving.join()
+    wait_for(there)
 
 
 def test_an_image_in_a_namespace_has_its_own_watchers(
@@ -118,9 +120,10 @@ def test_what_is_not_there_is_no_answer(lab: labs.Lab, store: ImageStore) -> Non
 def test_a_silent_cluster_is_unavailable_in_time_and_answers_again(
         lab: labs.Lab, store: ImageStore, tmp_path: pathlib.Path) -> None:
     guest = lab.define_guest(lab.host("node1"), start=False)
-    impatient = make_store(lab, tmp_path, 1.0)
+    limit = processes.patience(1)
+    impatient = make_store(lab, tmp_path, limit)
     assert impatient.watchers(image_of(guest)) == frozenset()
-    cold = make_store(lab, tmp_path, 1.0)
+    cold = make_store(lab, tmp_path, limit)
     lab.ceph.pause()
     try:
         for one in (impatient, cold, impatient):
@@ -146,7 +149,7 @@ def test_a_wrong_key_is_told_with_its_remedy(lab: labs.Lab, tmp_path: pathlib.Pa
     keyring.write_text("[client.nova]\nkey = AQDnmo9lAAAAABAAdDmZ3lPzyd8o2ZO0V4gTWQ==\n")
     path = tmp_path / "ceph.conf"
     path.write_text(f"{lab.ceph.client_conf()}\n[client.nova]\nkeyring = {keyring}\n")
-    store = ImageStore(CephSettings(str(path), "nova", ""), 5.0)
+    store = ImageStore(CephSettings(str(path), "nova", ""), LIMIT)
     with pytest.raises(errors.CephUnavailable) as caught:
         store.own_addresses()
     assert "keyring of client.nova" in caught.value.sentence
