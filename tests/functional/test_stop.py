@@ -28,4 +28,6 @@ def test_an_idle_worker_stops_within_two_seconds_and_without_a_warning(fleet: Fl
 def test_the_message_that_wakes_it_is_no_business_of_the_next_worker(fleet: Fleet):
     fleet.start(executor="nova", audit_interval=0)
     fleet.workers["node1"].stop()
-    assert "WARNING" not in fleet.restart(fleet.one).log_text
+    said = fleet.restart(fleet.one).log_text.splitlines()
+    # on a busy machine the start takes longer than the 5 s after which it says so
+    assert [line for line in said if "WARNING" in line and "is not ready yet" not in line] == []

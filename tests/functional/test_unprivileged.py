@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Workers with the rights of their systemd unit move a guest whose files are root's alone."""
 
+import contextlib
 import os
 import pathlib
 
 import pytest
 
 from devstack import lab as labs
-from devstack.lab import unit
+from devstack.lab import processes, unit
 from tests.functional.fleet import Fleet, furnish, states
 
 pytestmark = pytest.mark.lab
@@ -32,10 +33,22 @@ def _status(pid: int) -> dict[str, str]:
     return dict(line.split(":\t", 1) for line in lines if ":\t" in line)
 
 
+def _of_threads(pid: int) -> list[dict[str, str]]:
+    """Of all that last; some end while they are looked at."""
+    found = []
+    for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            found.append(_status(int(task.name)))
+    assert found
+    return found
+
+
 def _both(worker: labs.Worker) -> tuple[int, int]:
     """The process that hears the network, and the one with privileges."""
     main = worker.service.pid
     assert main is not None
+    processes.wait_until(lambda: len(worker.service.family()) == 2, 20,  # its start asks others
+                         "the two processes", seen=worker.service.family)
     (other,) = set(worker.service.family()) - {main}
     return main, other
 
@@ -62,8 +75,7 @@ def test_only_the_process_beside_the_worker_has_the_units_capabilities(fleet: Fl
     expected = sum(1 << _NUMBERS[name] for name in unit.capabilities())
     for worker in fleet.workers.values():
         main, other = _both(worker)
-        for task in pathlib.Path(f"/proc/{main}/task").iterdir():
-            status = _status(int(task.name))
+        for status in _of_threads(main):
             assert {status[name] for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")} == {
                 _NOBODYS}, status["Name"]
         status = _status(other)
