@@ -27,7 +27,7 @@ from rbd_worker.host import syscalls
 _ORDER, _ACKNOWLEDGED, _SWAPS = 0, 8, 16
 #: None is 0, which a reader may see for a moment: struct clears what it is about to write.
 _PAUSE, _GO, _STOP = 1, 2, 3
-_PATIENCE = 30.0
+_PATIENCE = processes.patience(30)
 #: Between two swaps at most, in seconds; the code has to get into the middle now and then.
 _LONGEST_PAUSE = 0.0002
 

@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 
-from devstack.lab import errors, host
+from devstack.lab import errors, host, processes
 
 #: Programs, and the Debian package that has each.
 PROGRAMS = {
@@ -39,7 +39,7 @@ def why_not() -> str | None:
         return ("the lab needs programs that are not installed; run: apt-get install "
                 "--no-install-recommends " + " ".join(packages))
     done = subprocess.run(["unshare", *host.NAMESPACES, "--fork", "true"], text=True,
-                          capture_output=True, timeout=20, check=False)
+                          capture_output=True, timeout=processes.patience(20), check=False)
     if done.returncode:
         return ("this machine lets nobody make namespaces (a container without "
                 f"--privileged?): {done.stderr.strip()}")

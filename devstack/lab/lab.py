@@ -11,7 +11,7 @@ import pathlib
 import shutil
 import typing as ty
 
-from devstack.lab import broker, ceph, compute, guests, layout, ssh, worker
+from devstack.lab import broker, ceph, compute, guests, layout, processes, ssh, worker
 from devstack.lab.host import Host
 
 
@@ -150,15 +150,27 @@ class Lab:
         self.broker.reset()
 
     def _remove_images(self) -> None:
-        """Clones before what they were cloned of, snapshots where there are any."""
-        for attempt in range(3):
-            for image in self.images():
-                if attempt:
-                    found = self.rbd("snap", "ls", "--format", "json", image, check=False)
-                    for snapshot in json.loads(found or "[]"):
-                        self.rbd("snap", "unprotect", f"{image}@{snapshot['name']}", check=False)
-                    self.rbd("snap", "purge", "--no-progress", image, check=False)
-                self.rbd("rm", "--no-progress", image, check=False)
+        """Clones before what they were cloned of, snapshots where there are any.
+
+        The watch of a client that was killed ends after ten seconds.
+        """
+        for image in self.images():
+            self.rbd("rm", "--no-progress", image, check=False)
+
+        def are_gone() -> bool:
+            left = self.images()
+            for image in left:
+                self._remove_with_snapshots(image)
+            return not left
+
+        processes.wait_until(are_gone, 30, "the removal of all images", seen=self.images)
+
+    def _remove_with_snapshots(self, image: str) -> None:
+        found = self.rbd("snap", "ls", "--format", "json", image, check=False)
+        for snapshot in json.loads(found or "[]"):
+            self.rbd("snap", "unprotect", f"{image}@{snapshot['name']}", check=False)
+        self.rbd("snap", "purge", "--no-progress", image, check=False)
+        self.rbd("rm", "--no-progress", image, check=False)
 
     def thaw(self) -> None:
         """Let every part go on that was frozen, and :meth:`heal` the network."""

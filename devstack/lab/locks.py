@@ -14,7 +14,7 @@ from devstack.lab import errors, processes
 def held(name: str, seconds: float, busy: str) -> collections.abc.Iterator[None]:
     """Hold the machine-wide lock ``name``: the name of an abstract Unix socket.
 
-    :param seconds: how long to wait for another holder.
+    :param seconds: how long to wait for another holder, see :func:`processes.patience`.
     :param busy: what is said when it does not let go.
     """
     deadline = time.monotonic() + processes.patience(seconds)

@@ -21,8 +21,8 @@ _NOWHERE = "02:00:00:00:00:fe"
 def ip(*arguments: str, batch: str | None = None) -> str:
     """Run ``ip``; a batch is read from standard input."""
     argv = ["ip", *arguments, *(("-batch", "-") if batch else ())]
-    done = subprocess.run(argv, input=batch, capture_output=True, text=True, timeout=20,
-                          check=False)
+    done = subprocess.run(argv, input=batch, capture_output=True, text=True,
+                          timeout=processes.patience(20), check=False)
     if done.returncode:
         raise errors.CommandFailed(" ".join(argv), done.returncode, done.stderr + (batch or ""))
     return done.stdout
@@ -80,8 +80,8 @@ def connect(lay: layout.Layout, pids: dict[str, int]) -> None:
                     "link set lo up\nlink set eth0 up\n"
                     f"route add default via {lay.gateway}\n")
         done = subprocess.run(["nsenter", "-t", str(pid), "-n", "ip", "-batch", "-"],
-                              input=commands, capture_output=True, text=True, timeout=20,
-                              check=False)
+                              input=commands, capture_output=True, text=True,
+                              timeout=processes.patience(20), check=False)
         if done.returncode:
             raise errors.CommandFailed("ip in " + host, done.returncode, done.stderr)
 

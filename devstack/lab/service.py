@@ -13,7 +13,6 @@ import os
 import pathlib
 import signal
 import subprocess
-import time
 
 from devstack.lab import errors, processes
 from devstack.lab.host import ENVIRONMENT, Host
@@ -102,9 +101,11 @@ class Service:
 
     def kill9(self) -> None:
         """SIGKILL for it and all that is part of it, and wait until they are gone."""
-        self._signal(signal.SIGKILL)
-        processes.wait_until(lambda: not self.family(), 10,
-                             f"the end of {self.name} on {self.host.name}", self.log)
+        def is_gone() -> bool:
+            self._signal(signal.SIGKILL)  # also what one of them had just started
+            return not self.family()
+
+        processes.wait_until(is_gone, 10, f"the end of {self.name} on {self.host.name}", self.log)
 
     def restart(self) -> None:
         self.stop()
@@ -133,7 +134,5 @@ class Service:
         record = self.host.root / f"run/lab/exits/{self.inner_pid}"
         processes.wait_until(record.exists, seconds, f"the exit status of {self.name}",
                              self.log)
-        deadline = time.monotonic() + processes.patience(1)
-        while not (text := record.read_text()) and time.monotonic() < deadline:
-            time.sleep(processes.POLL)
-        return int(text)
+        processes.wait_until(lambda: record.read_text() != "", seconds, "its being written")
+        return int(record.read_text())
