@@ -23,7 +23,7 @@ import pytest
 from devstack import conductor
 from devstack import lab as labs
 from devstack.conductor import Conductor
-from devstack.lab import broker, worker
+from devstack.lab import broker, processes, worker
 from rbd_worker.model import Outcome
 from tests.functional.fleet import Fleet, answer
 
@@ -82,7 +82,7 @@ class Wire:
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        self._thread.join(10)
+        self._thread.join(processes.patience(10))
         self._connection.release()
         self._lab.broker.evaluate(f'rabbit_trace:stop(<<"{broker.VHOST}">>)')
 
@@ -193,9 +193,13 @@ def test_no_planted_secret_shows_anywhere(watched: tuple[Fleet, Wire], lab: labs
     fleet.until(lambda: not getattr(fleet.entry(one, lost), "is_open", True), "the failure")
     shown["a failed migration"] = _control(one, "migration", "show", lost.uuid)
 
-    alone = _cast_with_vtpm(fleet, guest, one, "node2")
-    fleet.until(lambda: guest.state(two) is not None, "the guest at the destination")
+    late = lab.define_guest(one, busy=True)
+    one.virsh("migrate-setspeed", late.uuid, "4")
+    alone = _cast_with_vtpm(fleet, late, one, "node2")
+    fleet.under_way(late, one, two)
     fleet.workers["node2"].kill9()
+    one.virsh("migrate-setspeed", late.uuid, "1000")
+    fleet.conductor.cast("node1", conductor.force_complete(alone), topic="compute")
     fleet.until(lambda: fleet.entry(one, alone).outcome is Outcome.UNRESOLVED, "the doubt")
     shown["an unresolved migration"] = _control(one, "migration", "show", alone.uuid)
     shown["what is open"] = _control(one, "migration", "list", "--open")
@@ -242,6 +246,6 @@ def test_a_defect_that_quotes_a_message_shows_nothing_of_it(
                 fleet.until(lambda: "a message was refused" in log.read_text(), "the defect")
         finally:
             process.terminate()
-            process.wait(20)
+            process.wait(processes.patience(20))
     assert b"ValueError at " in log.read_bytes()
     assert _found(_secrets(lab), {"the log": log.read_bytes(), **_journals(fleet.one)}) == []
