@@ -13,8 +13,8 @@ from tests.functional.fleet import Fleet
 
 #: Bytes after which virtlogd begins a new file: about a dozen of the guest's lines.
 MAX_SIZE = 140
-#: As many rotated logs as the worker keeps by default.
-BACKUPS = 8
+#: As many rotated logs as virtlogd keeps at most: more than the guest fills meanwhile.
+BACKUPS = 32
 
 
 def _logd(host: labs.Host) -> Service:
@@ -60,7 +60,7 @@ def _rotations(directory: pathlib.Path) -> int:
 
 
 def test_what_virtlogd_rotates_moves_along_without_a_gap(rotating: Fleet):
-    rotating.start()
+    rotating.start(console_history_files=BACKUPS)
     guest = rotating.lab.define_guest(rotating.one, talkative=True)
     here, there = rotating.one, rotating.two
     for _ in range(3):
