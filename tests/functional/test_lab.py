@@ -4,6 +4,7 @@
 import collections.abc
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -71,19 +72,23 @@ def test_a_lab_goes_without_a_trace_twice_in_a_row(root: pathlib.Path) -> None:
     assert labs.down(root) is False
 
 
-@pytest.mark.parametrize("moment", ["bridge", "ready"])
+@pytest.mark.parametrize("moment", ["bridge", "first part"])
 def test_a_lab_that_was_killed_while_it_came_up_is_replaced(
         root: pathlib.Path, moment: str) -> None:
-    process = command_line_up(root)
-    assert process.stdout
-    if moment == "bridge":
-        processes.wait_until((root / "lab.json").exists, 20, "the first file")
-    else:
-        while "Ceph" not in process.stdout.readline():
-            assert process.poll() is None
-    process.kill()
-    process.wait()
-    process.stdout.close()
+    while True:
+        process = command_line_up(root)
+        assert process.stdout
+        if moment == "bridge":
+            processes.wait_until((root / "lab.json").exists, 20, "the first file")
+        else:
+            process.stdout.readline()  # hosts and network
+            assert re.search("RabbitMQ|Ceph|libvirtd", process.stdout.readline())
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        if not (root / "ready").exists():
+            break
+        labs.down(root)  # it was up before the kill came
     with pytest.raises(labs.NotUp):
         labs.attach(root)
     lab = labs.up(root=root)
@@ -206,13 +211,13 @@ def test_a_busy_guest_does_not_converge_over_a_narrow_link(
     move = node1.popen(["virsh", "-q", "migrate", "--live", "--p2p", "--bandwidth", "16",
                         guest.uuid, node2.libvirt_uri],
                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    # 32 MiB of these take 2 s for a guest that keeps still; here they change all the time
-    with pytest.raises(subprocess.TimeoutExpired):
-        move.wait(9)
-    assert int(_job(node1, guest)["Iteration"]) >= 2
+    # what changes all the time is sent again and again
+    processes.wait_until(lambda: int(_job(node1, guest).get("Iteration", 0)) > 3, 40,
+                         "another round", seen=lambda: _job(node1, guest))
+    assert move.poll() is None
     assert guest.running_on() == ["node1"]
     node1.virsh("domjobabort", guest.uuid)
-    assert move.wait(20) != 0
+    assert move.wait(processes.patience(20)) != 0
     assert guest.running_on() == ["node1"]
 
 
