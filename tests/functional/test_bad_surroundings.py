@@ -193,8 +193,9 @@ def test_a_path_that_is_not_mounted_is_told_from_one_without_guests(fleet: Fleet
     fleet.start(**OWN)
     guest = _guest_with_leftover(fleet)
     time.sleep(1.1)
-    (row,) = json.loads(_control(fleet.two, "audit", "-f", "json"))
-    assert row["Verdict"] == "leftover"  # the path is known from now on
+    fleet.until(lambda: [row["Verdict"] for row in json.loads(
+        _control(fleet.two, "audit", "-f", "json"))] == ["leftover"], "the verdict")
+    # the path is known from now on
     assert _troubles(fleet.two) == "none"
     (guest.directory(fleet.two) / "console.log").unlink()
     guest.directory(fleet.two).rmdir()
@@ -249,7 +250,7 @@ def test_a_clock_that_was_set_ahead_purges_nothing(fleet: Fleet) -> None:
     look = json.loads(state.read_bytes())
     state.write_text(json.dumps(look | {"wall": look["wall"] - 30 * 86400}))
     fleet.restart(fleet.one).wait_log("the clock was set ahead by 30.0 d")
-    assert "check the host's time service" in _troubles(fleet.one)
+    fleet.until(lambda: "check the host's time service" in _troubles(fleet.one), "the trouble")
     assert item.is_dir()
     fleet.workers["node1"].stop()
     state.unlink()  # as if it had been believed
