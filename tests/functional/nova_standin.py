@@ -43,7 +43,7 @@ class Nova:
         self._wire.cast(destination.name, conductor.check_destination(order), topic="compute")
         time.sleep(processes.patience(check_seconds))
         self._wire.live_migrate(order)
-        time.sleep(0.05)
+        time.sleep(processes.patience(0.05))
         try:
             self._pre_live_migration(guest, destination)
             self._migrate(guest, source, destination, bandwidth)
