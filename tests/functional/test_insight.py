@@ -61,7 +61,7 @@ class Prometheus:
     def ask(self, path: str, **query: str) -> ty.Any:
         """What its API answers; None while it does not."""
         url = f"http://{self._address}/api/v1/{path}?{urllib.parse.urlencode(query)}"
-        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=10) as reply:
+        with contextlib.suppress(OSError), _opened(url) as reply:
             return json.load(reply)["data"]
         return None
 
@@ -70,9 +70,18 @@ class Prometheus:
         found = self.ask("query", query=expression)
         return float(found["result"][0]["value"][1]) if found and found["result"] else None
 
+    def rules(self) -> list[dict[str, ty.Any]]:
+        """Those of all groups, as it knows them."""
+        found = self.ask("rules")
+        return [rule for group in found["groups"] for rule in group["rules"]] if found else []
+
     def until(self, expression: str, wanted: float) -> None:
         processes.wait_until(lambda: self.value(expression) == wanted, SECONDS,
                              f"{expression} == {wanted}", self.log)
+
+
+def _opened(url: str) -> ty.Any:
+    return urllib.request.urlopen(url, timeout=processes.patience(10))
 
 
 @pytest.fixture
@@ -109,8 +118,9 @@ def test_prometheus_sees_the_migration_that_was_just_made(
     prometheus.until("sum(rbd_worker_open_migrations)", 0)
     answered = 'rbd_worker_rpc_calls_total{method="pre_live_migration",result="ok"}'
     prometheus.until(f"sum({answered})", 1)
-    rules = [rule for group in prometheus.ask("rules")["groups"] for rule in group["rules"]]
-    assert {rule["health"] for rule in rules} == {"ok"}
+    processes.wait_until(lambda: {rule["health"] for rule in prometheus.rules()} == {"ok"},
+                         SECONDS, "that each rule is evaluated", prometheus.log)
+    rules = prometheus.rules()
     assert [r["name"] for r in rules if r["state"] != "inactive"] == []
 
 
@@ -194,6 +204,7 @@ def test_each_line_of_a_migration_is_found_by_the_id_of_its_request(fleet: Fleet
     fleet.start()
     order: LiveMigration = fleet.moved(fleet.lab.define_guest(fleet.one), fleet.one, fleet.two)
     for name, role in (("node1", "source"), ("node2", "destination")):
+        fleet.workers[name].wait_log(f"completed as {role}")  # its journal is closed before
         log = fleet.workers[name].log_text
         lines = [line for line in log.splitlines() if order.instance in line]
         assert any(f"completed as {role}" in line for line in lines)
