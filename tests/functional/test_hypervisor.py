@@ -25,7 +25,7 @@ from tests.unit.host import libvirt_settings
 
 ABSENT, RUNNING, PAUSED = GuestState.ABSENT, GuestState.RUNNING, GuestState.PAUSED
 INCOMING, OUTGOING = GuestState.INCOMING, GuestState.OUTGOING
-LIMIT = 3.0
+LIMIT = processes.patience(3)
 
 Both = tuple[GuestState, GuestState]
 
@@ -129,7 +129,7 @@ def test_a_guest_moves_there_and_back_with_its_figures(pair: Pair, lab: labs.Lab
     result = pair.one.move(guest.uuid, pair.order(), lambda progress: None)
     assert pair.states(guest) == (ABSENT, RUNNING)
     assert result is not None
-    assert 0 < result.downtime_ms < result.total_ms < 20_000
+    assert 0 < result.downtime_ms < result.total_ms < processes.patience(20_000)
     assert 0 < result.memory_bytes < 64 << 20
     pair.two.move(guest.uuid, pair.order("node1"), lambda progress: None)
     assert pair.states(guest) == (RUNNING, ABSENT)
@@ -139,7 +139,7 @@ def test_a_guest_moves_there_and_back_with_its_figures(pair: Pair, lab: labs.Lab
 def test_a_move_shows_as_outgoing_and_incoming_and_an_abort_ends_it(
         pair: Pair, busy: labs.Guest) -> None:
     _with_directory(pair, busy)
-    source = pair.at("node1", **SLOW)
+    source = pair.at("node1", live_migration_bandwidth=1)  # it is not even sent once meanwhile
     moving = Moving(source, busy, pair.order())
     pair.wait(busy, (OUTGOING, INCOMING))
     assert pair.one.has_job(busy.uuid) and pair.two.has_job(busy.uuid)
@@ -181,7 +181,7 @@ def test_a_guest_that_was_paused_to_complete_runs_again_when_its_move_fails(
     source.abort(busy.uuid)
     moving.end()
     assert moving.error is not None
-    assert pair.states(busy) == (RUNNING, ABSENT)
+    pair.wait(busy, (RUNNING, ABSENT))
 
 
 def test_post_copy_completes_what_does_not_converge(pair: Pair, busy: labs.Guest) -> None:
@@ -250,8 +250,10 @@ def test_a_qemu_killed_at_the_destination_during_post_copy_strands_the_guest(
     there.kill9(busy.qemu_pid(there))
     moving.end()
     assert isinstance(moving.error, errors.Error)
+    processes.wait_until(lambda: pair.two.state(busy.uuid) in (GuestState.SHUTOFF, ABSENT), 15,
+                         "that node2 knows of it", seen=lambda: pair.states(busy))
     state, other = pair.states(busy)
-    assert state is GuestState.STRANDED and other in (GuestState.SHUTOFF, ABSENT)
+    assert state is GuestState.STRANDED
     found = settle.settle(state, other)
     assert found.place is settle.Place.NOWHERE_KNOWN and "the guest is lost" in found.sentence
     pair.lab.host("node1").virsh("destroy", busy.uuid)  # as it says
@@ -323,14 +325,15 @@ def test_libvirtd_restarted_is_found_again_and_told(pair: Pair, lab: labs.Lab) -
     events.start()
     try:
         assert pair.one.state(guest.uuid) is RUNNING
-        descriptors = os.listdir("/proc/self/fd")
+        descriptors = len(os.listdir("/proc/self/fd"))
         lab.libvirt(lab.host("node1")).restart()
-        assert back.wait(20)
+        assert back.wait(processes.patience(20))
         assert pair.one.state(guest.uuid) is RUNNING
-        assert len(os.listdir("/proc/self/fd")) <= len(descriptors)  # the lost one is closed
+        processes.wait_until(lambda: len(os.listdir("/proc/self/fd")) <= descriptors, 10,
+                             "the end of the lost connection")
         arrived.clear()
         lab.host("node1").virsh("suspend", guest.uuid)
-        assert arrived.wait(5)
+        assert arrived.wait(processes.patience(5))
         assert seen[-1][0] == guest.uuid and seen[-1][1].startswith("suspended")
     finally:
         events.stop()
