@@ -45,8 +45,15 @@ def _entry(kind: type[errors.Error]) -> Entry:
 
 
 def _pattern(template: str) -> str:
-    """The sentence with anything in its fields; empty where it has few words of its own."""
+    """The sentence with anything in its fields; empty where it has few words of its own.
+
+    A log may have lines of thousands of characters, so a search looks at each of them about
+    once: a field that begins the sentence is any one character, and one between words is left
+    for good where the next words first are.
+    """
     words = [part for i, part in enumerate(_FIELD.split(template)) if i % 2 == 0]
     if sum(1 for c in "".join(words) if c.isalpha()) < _LEAST_WORDS:
         return ""
-    return ".+?".join(re.escape(part) for part in words)
+    first, *others = map(re.escape, words)
+    begin = first or f".{others.pop(0)}"
+    return begin + "".join(f"(?>.+?{other})" for other in others)

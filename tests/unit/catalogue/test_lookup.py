@@ -10,6 +10,7 @@ from rbd_worker import errors
 from rbd_worker.catalogue import lookup, own_messages
 from rbd_worker.catalogue.entry import Entry
 
+OWN = [entry for entry in lookup.entries() if entry.origin == own_messages.ORIGIN]
 OTHERS = [entry for entry in lookup.entries() if entry.origin != own_messages.ORIGIN]
 BRANCHES = {errors.Transient, errors.Permanent, errors.Undecided}
 
@@ -40,13 +41,27 @@ def test_every_error_of_the_worker_has_its_page() -> None:
     defined = {kind.__name__ for kind in vars(errors).values()
                if isinstance(kind, type) and issubclass(kind, errors.Error)
                and kind not in BRANCHES | {errors.Error}}
-    assert {e.name for e in lookup.entries() if e.origin == own_messages.ORIGIN} == defined
+    assert {e.name for e in OWN} == defined
 
 
 def test_an_error_of_the_worker_is_found_by_the_sentence_it_prints() -> None:
     printed = errors.LeftoverInTheWay(instance="an-instance", host="node2",
                                       reason="nobody has it").sentence
     assert names(printed) == ["LeftoverInTheWay"]
+
+
+@pytest.mark.parametrize("entry", [e for e in OWN if e.pattern], ids=lambda entry: entry.name)
+def test_whatever_is_in_its_fields_an_error_is_found(entry: Entry) -> None:
+    assert entry.name in names(f"2026-11-24 10:15:00 WARNING {entry.example}: and more")
+
+
+@pytest.mark.parametrize("entry", OWN, ids=lambda entry: entry.name)
+def test_a_long_line_is_searched_once(entry: Entry) -> None:
+    """A log has lines of thousands of characters: a repetition that is tried anew from each of
+    them, or by the one before it, takes minutes for some hundred lines.
+    """
+    begin, *others = entry.pattern.split("(?>.+?")
+    assert ".+" not in begin + "".join(others)
 
 
 def test_a_reason_inside_our_sentence_comes_first() -> None:
