@@ -122,13 +122,13 @@ class _Screen:
 
 
 def drawn(roles: ty.Sequence[contract.Progress]) -> "table.Table":
-    """What is shown of one look, as two columns."""
-    from rich import table
+    """What is shown of one look, as two columns; a name in brackets is no markup."""
+    from rich import table, text
 
     grid = table.Table.grid(padding=(0, 2))
     for role in roles:
         for name, value in rows(role):
-            grid.add_row(name, value)
+            grid.add_row(name, text.Text(value))
     return grid
 
 
