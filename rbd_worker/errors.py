@@ -42,6 +42,11 @@ def _shown(text: str) -> str:
     if len(text) > _MAX_TEXT:
         text = text[:_MAX_TEXT] + " [...]"
     text = " ".join(text.split("\n")) if "\n" in text else text
+    return printable(text)
+
+
+def printable(text: str) -> str:
+    """``text`` with escapes in the place of what could steer a terminal or break a line."""
     return text if text.isprintable() else "".join(
         c if c.isprintable() else repr(c)[1:-1] for c in text)
 

@@ -141,8 +141,14 @@ def positive(text: str) -> int:
 
 
 def when(seconds: float | None) -> str:
-    """Seconds since the epoch as local time with its zone; empty for None."""
+    """Seconds since the epoch as local time with its zone; empty for None.
+
+    What was read from a disk may be in no calendar, and is told as it is.
+    """
     if seconds is None:
         return ""
-    local = datetime.datetime.fromtimestamp(seconds).astimezone()
+    try:
+        local = datetime.datetime.fromtimestamp(seconds).astimezone()
+    except (ValueError, OverflowError, OSError):
+        return f"{seconds:g} s since 1970"
     return local.isoformat(sep=" ", timespec="milliseconds")

@@ -84,7 +84,8 @@ def _rows(entry: contract.Entry) -> list[tuple[str, ...]]:
     for record in entry.records:
         data = histories.data_of(record)
         rows.append((role, base.when(record.at), f"{(record.at - before) * 1000:.0f}",
-                     record.step, record.state, ", ".join(f"{k}={v}" for k, v in data.items())))
+                     record.step, record.state,
+                     errors.printable(", ".join(f"{k}={v}" for k, v in data.items()))))
         before = record.at
     if entry.closed:
         rows.append((role, base.when(entry.closed), f"{(entry.closed - before) * 1000:.0f}",

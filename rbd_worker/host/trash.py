@@ -150,6 +150,7 @@ class Trash:
         """Put an item back under its instance's name, in one step, as it was.
 
         :raises errors.BadInput: there is no such item.
+        :raises errors.UnsafeDirectory: what lies in it is no directory.
         :raises errors.DirectoryExists: another directory stands there, or will.
         """
         with self._opened() as area, syscalls.translated(self._label):
@@ -159,6 +160,7 @@ class Trash:
                 raise errors.ResizeInTheWay(path=path)
             with (self._directories.opened() as base,
                   syscalls.held(syscalls.open_directory(item_id, area)) as place):
+                os.close(syscalls.open_directory(DIRECTORY, place))  # Nova would follow a link
                 try:
                     syscalls.rename_noreplace(DIRECTORY, place, instance, base)
                 except FileExistsError as e:

@@ -21,6 +21,7 @@ import typing as ty
 
 import msgspec
 
+from rbd_worker import errors
 from rbd_worker.host import sparse, syscalls
 from rbd_worker.model import Evidence, Fact
 
@@ -110,7 +111,8 @@ def read(item_id: str, area: int) -> Item | None:
         return None
     try:
         with syscalls.held(syscalls.open_directory(item_id, area)) as place:
-            return _read(Item(item_id, *parsed), place)
+            item = _read(Item(item_id, *parsed), place)
+            return None if item is None else _printable(item)
     except OSError as e:
         if isinstance(e, FileNotFoundError) or syscalls.is_in_the_way(e):
             return None
@@ -122,6 +124,9 @@ def _read(item: Item, place: int) -> Item | None:
     identity = syscalls.identity(DIRECTORY, place)
     if identity is None:
         return None
+    if not stat.S_ISDIR(syscalls.status(DIRECTORY, place).st_mode):
+        return dataclasses.replace(item, doubt="what lies in it is no directory: nobody can tell "
+                                               "how it came there")
     item = dataclasses.replace(item, bytes=size(place))
     try:
         record = _read_record(place)
@@ -130,6 +135,14 @@ def _read(item: Item, place: int) -> Item | None:
             item, doubt=f"its record cannot be read ({e}): nobody can tell why it left")
     return dataclasses.replace(item, at=record.at, migration=record.migration,
                                facts=record.facts, doubt=_doubt(item, record, identity))
+
+
+def _printable(item: Item) -> Item:
+    """Whoever may write into the record must not steer the operator's terminal."""
+    facts = tuple(Fact(errors.printable(fact.witness), fact.verdict,
+                       errors.printable(fact.sentence)) for fact in item.facts)
+    return dataclasses.replace(item, migration=errors.printable(item.migration), facts=facts,
+                               doubt=errors.printable(item.doubt))
 
 
 def files(place: int) -> ty.Iterator[File]:

@@ -87,6 +87,18 @@ def test_a_terminal_that_has_no_such_characters_gets_others(
     assert "??" in done.stdout
 
 
+@pytest.mark.parametrize("at", [1e300, -1e300, 1e18])
+def test_a_record_whose_time_is_in_no_calendar_hides_no_item(
+        world: World, here: Host, operator: Operator, at: float) -> None:
+    moved(world, here)
+    (item,) = here.trashed()
+    path = here.path / ".rbd-worker" / "trash" / item.id / "record.json"
+    path.write_text(json.dumps(json.loads(path.read_bytes()) | {"at": at}))
+    (row,) = operator.rows("trash", "list")
+    assert (row["Id"], row["At"]) == (item.id, f"{at:g} s since 1970")
+    assert operator.run("trash", "restore", item.id).returncode == 0
+
+
 def test_the_trash_is_told_page_by_page(world: World, here: Host, operator: Operator) -> None:
     there = world.hosts[1]
     moved(world, here)
