@@ -13,7 +13,16 @@ import typing as ty
 import msgspec
 
 from rpcapi import client as clients
-from rpcapi.fields import Explanation, HostName, InstanceUUID, MigrationKey, Payload, Size, Text
+from rpcapi.fields import (
+    Explanation,
+    HostName,
+    InstanceUUID,
+    MigrationKey,
+    Moment,
+    Payload,
+    Size,
+    Text,
+)
 
 #: Seconds for a question that is answered from the journal and libvirt, and for an order.
 SECONDS = 10
@@ -48,8 +57,8 @@ class Progress(Payload, frozen=True, kw_only=True):
     outcome: Text = ""
     reason: Explanation = ""
     step: Text = ""
-    opened: float = 0
-    closed: float = 0
+    opened: Moment = 0
+    closed: Moment = 0
     moving: bool = False
     memory_total: Size = 0
     memory_processed: Size = 0

@@ -23,7 +23,9 @@ _LINE = r"^[^\x00-\x1f\x7f-\x9f\ud800-\udfff]*\Z"
 Text = ty.Annotated[str, msgspec.Meta(max_length=1024, pattern=_LINE)]
 #: Longest text with the steps that mend something.
 MAX_EXPLANATION = 4096
-Explanation = ty.Annotated[str, msgspec.Meta(max_length=MAX_EXPLANATION)]
+Explanation = ty.Annotated[str, msgspec.Meta(max_length=MAX_EXPLANATION, pattern=_LINE)]
+#: Seconds since the epoch, up to where calendars end.
+Moment = ty.Annotated[float, msgspec.Meta(ge=0, le=253_000_000_000)]
 #: A user's or group's name.
 OwnerName = ty.Annotated[str, msgspec.Meta(max_length=64, pattern=_LINE)]
 RelativePath = ty.Annotated[str, msgspec.Meta(min_length=1, max_length=1024)]

@@ -10,7 +10,15 @@ import typing as ty
 import msgspec
 
 from rpcapi import client as clients
-from rpcapi.fields import Explanation, HostName, InstanceUUID, MigrationKey, Payload, Text
+from rpcapi.fields import (
+    Explanation,
+    HostName,
+    InstanceUUID,
+    MigrationKey,
+    Moment,
+    Payload,
+    Text,
+)
 
 #: Seconds for one page.
 SECONDS = 10
@@ -29,7 +37,7 @@ class Record(Payload, frozen=True, kw_only=True):
     :ivar data: what the step kept, as JSON.
     """
 
-    at: float
+    at: Moment
     step: Text
     state: Text
     data: ty.Annotated[str, msgspec.Meta(max_length=MAX_DATA)] = "{}"
@@ -55,8 +63,8 @@ class Entry(Payload, frozen=True, kw_only=True):
     phase: Text = ""
     outcome: Text = ""
     reason: Explanation = ""
-    opened: float
-    closed: float = 0
+    opened: Moment
+    closed: Moment = 0
     records: ty.Annotated[tuple[Record, ...], msgspec.Meta(max_length=MAX_RECORDS)] = ()
 
 
@@ -94,7 +102,7 @@ class RefusalsRequest(Payload, frozen=True, kw_only=True):
 class Refusal(Payload, frozen=True, kw_only=True):
     """:ivar at: seconds since the epoch; ``reason`` never has what was refused."""
 
-    at: float
+    at: Moment
     origin: Text
     reason: Text
 

@@ -14,7 +14,7 @@ import typing as ty
 import msgspec
 
 from rpcapi import client as clients
-from rpcapi.fields import HostName, InstanceUUID, MigrationKey, Payload, Size, Text
+from rpcapi.fields import HostName, InstanceUUID, MigrationKey, Moment, Payload, Size, Text
 from rpcapi.payloads.files import PathProbe
 
 #: Seconds that the survey of one host may take, and one whole preflight.
@@ -99,7 +99,7 @@ class Traits(Payload, frozen=True, kw_only=True):
     """
 
     host: HostName
-    clock: float = 0
+    clock: Moment = 0
     worker_version: Text = ""
     rpc_version: Text = ""
     executor: Text = ""

@@ -68,6 +68,6 @@ def data_of(record: contract.Record) -> dict[str, ty.Any]:
     """What a record kept; empty where it cannot be read."""
     try:
         data = json.loads(record.data)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return data if isinstance(data, dict) else {}

@@ -5,7 +5,7 @@ import typing as ty
 
 import msgspec
 
-from rpcapi.fields import Explanation, InstanceUUID, Payload, Size
+from rpcapi.fields import Explanation, InstanceUUID, Payload, Size, Text
 
 
 class AuditRequest(Payload, frozen=True, kw_only=True):
@@ -29,7 +29,7 @@ class Finding(Payload, frozen=True, kw_only=True):
 
     instance: InstanceUUID
     verdict: ty.Literal["leftover", "trashed", "kept"]
-    holder: ty.Annotated[str, msgspec.Meta(max_length=255)] = ""
+    holder: Text = ""
     reason: Explanation = ""
     nova: Explanation = ""
 

@@ -90,7 +90,7 @@ class Testimony(Payload, frozen=True, kw_only=True):
 
     host: HostName
     instance: InstanceUUID
-    state: ty.Annotated[str, msgspec.Meta(max_length=16)]
+    state: ty.Annotated[str, msgspec.Meta(max_length=16, pattern=r"^[a-z_-]*\Z")]
     job: bool = False
     images: ty.Annotated[tuple[ImageName, ...], msgspec.Meta(max_length=256)] = ()
     addresses: ty.Annotated[tuple[Text, ...], msgspec.Meta(max_length=256)] = ()

@@ -5,7 +5,7 @@ import typing as ty
 
 import msgspec
 
-from rpcapi.fields import HostName, Payload, Text
+from rpcapi.fields import HostName, Moment, Payload, Text
 
 
 class Description(Payload, frozen=True, kw_only=True):
@@ -20,7 +20,7 @@ class Description(Payload, frozen=True, kw_only=True):
     worker_version: Text
     rpc_version: Text
     executor: Text
-    started: float = 0
+    started: Moment = 0
     hearing: Text = ""
     open_entries: ty.Annotated[int, msgspec.Meta(ge=0)] = 0
     unresolved: ty.Annotated[int, msgspec.Meta(ge=0)] = 0

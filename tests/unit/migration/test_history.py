@@ -100,6 +100,6 @@ def test_a_record_that_is_too_long_for_a_message_is_left_out_and_the_rest_travel
     assert all("left_out" not in record.data for record in told.records[:-1])
 
 
-@pytest.mark.parametrize("data", ["", "[]", "{", "null"])
+@pytest.mark.parametrize("data", ["", "[]", "{", "null", "[" * 100_000])
 def test_a_record_that_cannot_be_read_has_no_data(data: str) -> None:
     assert histories.data_of(contract.Record(at=0, step="s", state="done", data=data)) == {}

@@ -6,7 +6,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from rpcapi import fields, payloads
+from rpcapi import fields, history, payloads
 
 INSTANCE = "a05482ec-d71a-48c7-bf99-94d829b20aef"
 DIGEST = "0123456789abcdef" * 4
@@ -141,6 +141,29 @@ def test_no_wire_value_raises_anything_but_bad_payload(cls, wire):
 @pytest.mark.parametrize("cls", ALL)
 def test_every_payload_is_frozen(cls):
     assert cls.__struct_config__.frozen
+
+
+FINDING = {"instance": INSTANCE, "verdict": "kept"}
+ENTRY_TOLD = {"migration": "m", "instance": INSTANCE, "role": "source", "source": "node1",
+              "destination": "node2", "executor": "nova", "opened": 1}
+
+
+@pytest.mark.parametrize("cls, wire", [
+    (payloads.Finding, FINDING | {"holder": "\x1b[2J"}),
+    (payloads.Finding, FINDING | {"reason": "a\nforged line"}),
+    (payloads.Finding, FINDING | {"nova": "\x9b31m"}),
+    (payloads.Testimony, {"host": "node1", "instance": INSTANCE, "state": "\x1b[2J"}),
+    (payloads.Testimony, {"host": "node1", "instance": INSTANCE, "state": "\ud800"}),
+    (history.Entry, ENTRY_TOLD | {"reason": "\x07"}),
+    (history.Entry, ENTRY_TOLD | {"opened": 1e300}),
+    (history.Entry, ENTRY_TOLD | {"closed": -1.0}),
+    (history.Record, {"at": float("nan"), "step": "s", "state": "done"}),
+    (history.Refusal, {"at": float("inf"), "origin": "cast", "reason": ""}),
+    (payloads.Description, {"host": "node1", "worker_version": "1", "rpc_version": "1.0",
+                            "executor": "nova", "started": 1e300})])
+def test_what_an_operator_would_be_shown_is_text_and_times(cls, wire):
+    with pytest.raises(fields.BadPayload, match=r"\$"):
+        cls.from_wire(wire)
 
 
 @pytest.mark.parametrize("text", ["\ud800", "a\nforged line", "\x1b[2J", "\x9b31m", "\0"])
