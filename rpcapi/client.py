@@ -32,6 +32,9 @@ PUBLISH_RETRIES = 1
 #: What every worker understands; each call names the version that brought it.
 OLDEST = "1.0"
 
+#: Longest name of a queue in bytes, as AMQP carries it.
+MAX_QUEUE_NAME = 255
+
 #: A host's name that cannot be one.
 _NOBODY = "-"
 
@@ -130,6 +133,7 @@ class Client:
         :param version: of the RPC API that brought ``method``.
         """
         self._check_cap(method, version)
+        _check_name(host)
         prepared = self._client.prepare(
             server=host, version=version, timeout=seconds,
             call_monitor_timeout=MONITOR_SECONDS if seconds > MONITOR_SECONDS else None)
@@ -142,6 +146,7 @@ class Client:
     def cast(self, host: str, method: str, request: fields.Payload,
              version: str = OLDEST) -> None:
         """Tell ``host`` something and wait for nothing."""
+        _check_name(host)
         self._cast(method, request, version, server=host)
 
     def cast_all(self, method: str, request: fields.Payload, version: str = OLDEST) -> None:
@@ -179,6 +184,15 @@ class Client:
         except Exception as e:  # oslo.messaging's, kombu's, amqp's or the socket's
             raise Unreachable(f"RabbitMQ cannot be reached{self._broker} ({e})") from e
         self._reached_broker = True
+
+
+def _check_name(host: str) -> None:
+    """Raise where no worker can be called so.
+
+    amqp would fail in the middle of a message, and end the connection that all calls share.
+    """
+    if len(f"{rpcapi.TOPIC}.{host}") > MAX_QUEUE_NAME:
+        raise Unreachable("the name is too long for a queue of RabbitMQ")
 
 
 @contextlib.contextmanager

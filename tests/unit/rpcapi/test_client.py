@@ -143,3 +143,11 @@ def test_silence_ends_with_the_calls_own_time_limit(peer, monkeypatch):
     with pytest.raises(client.Unreachable, match="no answer to describe"):
         peer.describe("nobody")
     assert time.monotonic() - begin < processes.patience(2)
+
+
+def test_a_host_whose_name_no_queue_can_have_is_told_and_never_called(peer):
+    """amqp fails in the middle of such a message, with the connection of all other calls."""
+    with pytest.raises(client.Unreachable, match="too long"):
+        peer.describe("n" * 245)
+    with pytest.raises(client.Unreachable, match="too long"):
+        peer.holding("n" * 254, payloads.HoldingReport(host="node1", token="t", instances=()))
