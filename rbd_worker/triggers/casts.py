@@ -145,10 +145,12 @@ def parse(body: bytes | str, *, host: str, max_body: int = envelope.MAX_BODY) ->
         raise MessageTooLarge(size=len(body), limit=max_body)
     message = envelope.opened(body)
     method = message.get("method")
-    reader = _READERS.get(method) if isinstance(method, str) else None
+    if not isinstance(method, str):
+        raise BadEnvelope(reason="it names no method")
+    reader = _READERS.get(method)
     if reader is None or message.get("namespace"):
         return None  # Nova's compute API has no namespace; others name methods alike
-    call = _Call(ty.cast(str, method), message, _unique_id(message, body))
+    call = _Call(method, message, _unique_id(message, body))
     if not call.is_live_migration():
         return None
     return reader(call, host)

@@ -81,6 +81,15 @@ def test_arguments_that_are_no_object_are_refused(args):
     assert isinstance(refused(icehouse() | {"args": args}), casts.BadCast)
 
 
+@pytest.mark.parametrize("message", [
+    {}, {"method": None}, {"method": ["live_migration"]},
+    {"oslo.version": "2.0", "oslo.message": wire.enveloped({"method": "live_migration"}).decode()},
+], ids=["none", "null", "a list", "an envelope in an envelope"])
+def test_a_message_without_a_method_is_refused(message):
+    with pytest.raises(casts.BadEnvelope, match="names no method"):
+        parse(message)
+
+
 def test_a_message_of_50_mib_is_refused_by_its_length_alone():
     body = wire.enveloped(icehouse(padding="x" * (50 << 20)))
     with pytest.raises(casts.MessageTooLarge) as caught:
