@@ -127,6 +127,14 @@ class BadInstanceUUID(BadInput):
         super().__init__(value=_brief(value))
 
 
+class KnownOtherwise(BadInput):
+    """A message about a migration contradicts the journal: it is forged, or damaged."""
+
+    msg = ("migration {migration} is known here as that of {instance} from {source} to "
+           "{destination}")
+    remedy = "Nothing was begun. To move the guest, order another migration"
+
+
 class BadHostName(BadInput):
     msg = "{value!r} is not a host name"
 

@@ -102,10 +102,12 @@ class Coordinator:
         """Journal a new entry and start its plan; durable when this returns.
 
         :returns: None where this migration or message is known already.
-        :raises errors.BadInput: another migration of the instance is open here
-            and the executor is libvirt, where nobody else keeps them apart.
+        :raises errors.BadInput: the migration is known here with another guest or other hosts;
+            or another one of the instance is open here and the executor is libvirt, where
+            nobody else keeps them apart.
         :raises errors.TooManyOpen: as ``check_room``.
         """
+        self.check_known(migration)
         others = [t for t in self.tasks_of(migration.instance)
                   if t.migration.key != migration.key and not t.is_closed]
         if others and migration.executor is Executor.LIBVIRT:
@@ -125,6 +127,19 @@ class Coordinator:
         task = self.adopt(migration)
         self.wake((migration.key, migration.role))
         return task
+
+    def check_known(self, migration: Migration) -> None:
+        """One key is one guest's way from one host to one other, in either role.
+
+        :raises errors.KnownOtherwise: the journal has it with another guest or other hosts.
+        """
+        for role in Role:
+            entry = self.ports.journal.entry(migration.key, role)
+            if entry is not None and (entry.migration.instance, *entry.migration.hosts) != (
+                    migration.instance, *migration.hosts):
+                raise errors.KnownOtherwise(
+                    migration=migration.key, instance=entry.migration.instance,
+                    source=entry.migration.source, destination=entry.migration.destination)
 
     def check_room(self, migration: Migration) -> None:
         """Whether one more entry may be opened.

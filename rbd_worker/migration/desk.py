@@ -110,7 +110,7 @@ class Desk:
     def rollback_live_migration(self, request: payloads.RollbackRequest,
                                 ) -> payloads.RollbackReply:
         """Find out whether the guest stays at the source; if so, drop what was staged or made."""
-        self._as_destination(request)
+        self._coordinator.check_known(self._as_destination(request))
         entry = self._ports.journal.entry(request.migration, Role.DESTINATION)
         if entry is None:
             return payloads.RollbackReply(done=True, reason="nothing was staged here")
@@ -158,13 +158,10 @@ class Desk:
                 fix="Set the same executor on both hosts")
 
     def _known(self, migration: Migration) -> Task | None:
+        """:raises errors.KnownOtherwise: asking the call's own source would prove nothing then."""
+        self._coordinator.check_known(migration)
         entry = self._ports.journal.entry(migration.key, Role.DESTINATION)
-        if entry is None:
-            return None
-        if entry.migration.instance != migration.instance:
-            raise errors.BadInput(what=f"migration {migration.key}",
-                                  reason="it is known here for another guest")
-        return self._coordinator.adopt(entry.migration)
+        return None if entry is None else self._coordinator.adopt(entry.migration)
 
     def _open(self, migration: Migration) -> Task:
         self._coordinator.check_room(migration)

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from devstack import conductor
+from devstack.conductor import LiveMigration
 from rbd_worker.host import walk
 from rbd_worker.model import Executor, GuestState, Migration, Outcome, Phase, Role
 from rpcapi import errors as peer_errors
@@ -283,8 +284,48 @@ def test_a_migration_is_not_known_under_another_guests_name(world: World) -> Non
         request = _request(kind, world, other, here.name, there.name, migration=order.uuid)
         answer = _sent(lambda m=method, r=request: getattr(_mallory(world), m)(there.name, r))
         assert isinstance(answer, peer_errors.PeerRefused)
-        assert "another guest" in str(answer)
+        assert f"is known here as that of {guest}" in str(answer)
     assert there.files(other) == before
+
+
+@pytest.mark.parametrize(("kind", "method", "phase"), [
+    (payloads.PrepareRequest, "pre_live_migration", Phase.PRE),
+    (payloads.FinishRequest, "post_live_migration", Phase.POST),
+    (payloads.RollbackRequest, "rollback_live_migration", Phase.ROLLBACK)])
+def test_a_host_that_is_not_the_source_takes_no_part_in_a_migration(
+        world: World, kind: type[ty.Any], method: str, phase: Phase) -> None:
+    """Whoever is root there has a worker say of itself that it is that far, and sent this list."""
+    here, there, third = world.hosts
+    guest = world.boot(here)
+    here.cast(conductor.live_migration(order := world.order(guest, here, there)))
+    world.timeline.pass_time(1)
+    assert there.entry(order.uuid).is_open
+    lie = Migration(order.uuid, guest, Role.SOURCE, third.name, there.name,
+                    Executor(world.executor))
+    third.alive.journal.open(lie)
+    third.alive.journal.record(lie, phase=phase)
+    request = _request(kind, world, guest, third.name, there.name, migration=order.uuid, **(
+        {} if phase is Phase.ROLLBACK else {"entries": (entry_of("planted", b"lie"),)}))
+    if phase is not Phase.ROLLBACK:
+        third.alive.coordinator.adopt(lie).listed = payloads.fingerprint(request)
+    answer = _sent(lambda: getattr(_mallory(world), method)(there.name, request))
+    assert isinstance(answer, peer_errors.PeerRefused)
+    assert f"from {here.name} to {there.name}" in str(answer)
+    assert "planted" not in there.files(guest)
+
+
+def test_the_way_back_is_another_migration(make_world: MakeWorld) -> None:
+    """A cast with the two hosts exchanged is none of Nova's: each of its orders has a new UUID."""
+    world = make_world("libvirt")
+    here, there = world.hosts
+    guest = world.boot(here)
+    order = world.migrate(guest, here, there)
+    back = conductor.live_migration(LiveMigration(guest, there.name, here.name, uuid=order.uuid))
+    there.hear(conductor.envelope(back | {"_unique_id": "another"}))
+    world.timeline.pass_time(600)
+    assert there.libvirt.states == {guest: GuestState.RUNNING}
+    (refusal,) = there.alive.journal.refusals()
+    assert f"is known here as that of {guest} from {here.name} to {there.name}" in refusal.reason
 
 
 @pytest.mark.parametrize("path", ["console.log", "../../etc/shadow", "/etc/shadow", "keys"])
