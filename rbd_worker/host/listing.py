@@ -15,7 +15,7 @@ import time
 import typing as ty
 
 from rbd_worker import errors
-from rbd_worker.host import mounts, syscalls
+from rbd_worker.host import arrivals, mounts, syscalls
 from rbd_worker.host.instances import Limits
 
 #: Times that a listing is begun, and the pause in seconds between two.
@@ -135,6 +135,8 @@ class _Scanner:
         if path.count("/") >= self._limits.max_depth:
             raise self._too_large(path, "max_depth",
                                   f"deeper than {self._limits.max_depth} directories")
+        if arrivals.is_console_log(path):  # at the other end it would be in the log's way
+            raise self._unsafe(path, "it is a directory with the name of a console log")
         with syscalls.held(syscalls.open_directory(name, fd)) as inner:
             status = os.fstat(inner)
             if status.st_dev != device:

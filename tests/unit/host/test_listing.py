@@ -56,6 +56,14 @@ def test_a_device_is_refused(host: Host) -> None:
         host.pinned()
 
 
+@pytest.mark.parametrize("name", ["console.log", "console.log.0"])
+def test_a_directory_in_the_place_of_a_log_is_refused_by_name(host: Host, name: str) -> None:
+    """The other end would refuse the whole list of files, and say no name."""
+    (host.make() / name).mkdir()
+    with pytest.raises(errors.UnsafeDirectory, match=rf"{name}: it is a directory"):
+        host.pinned()
+
+
 def test_a_name_that_is_not_utf8_is_refused(host: Host) -> None:
     with open(os.fsencode(host.make()) + b"/caf\xe9", "wb"):
         pass
