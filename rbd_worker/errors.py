@@ -158,6 +158,14 @@ class UnsafeDirectory(Permanent):
               "left as it is, look at it and move by hand what does not belong there")
 
 
+class AreaNotOwn(UnsafeDirectory):
+    """The worker's own directory below instances_path, in which others could exchange files."""
+
+    msg = "{path} does not belong to user {user} alone"
+    remedy = ("Nothing in it is used or removed. See who changed it, then give it back: "
+              "chown {user} {path}; chmod go-w {path}")
+
+
 class DirectoryTooLarge(UnsafeDirectory):
     msg = "{path}: {reason}"
     remedy = ("Raise [rbd_worker] {option} if the directory is as it should be; "

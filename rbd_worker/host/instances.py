@@ -132,7 +132,7 @@ class Instances:
     def area(self, name: str) -> int:
         """A descriptor of the worker's own directory ``.rbd-worker/<name>``, made if missing.
 
-        :raises errors.UnsafeDirectory: others could write there.
+        :raises errors.AreaNotOwn: others could write there.
         """
         with (self.opened() as base,
               syscalls.held(private_directory(OWN, base, f"{self.path}/{OWN}")) as own):
@@ -201,7 +201,7 @@ def _open_followed(path: str) -> int:
 def private_directory(name: str, dir_fd: int, label: str) -> int:
     """Open a directory that only this worker's user may write into, made if missing.
 
-    :raises errors.UnsafeDirectory: others could write there.
+    :raises errors.AreaNotOwn: others could write there.
     """
     with syscalls.translated(label):
         try:
@@ -214,8 +214,7 @@ def private_directory(name: str, dir_fd: int, label: str) -> int:
     if _is_workers(status, dir_fd) and not stat.S_IMODE(status.st_mode) & 0o022:
         return fd
     os.close(fd)
-    raise errors.UnsafeDirectory(
-        path=label, reason=f"it must belong to user {os.geteuid()} and be writable by no other")
+    raise errors.AreaNotOwn(path=label, user=os.geteuid())
 
 
 def give_to_worker(fd: int, dir_fd: int) -> None:

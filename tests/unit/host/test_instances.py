@@ -114,15 +114,16 @@ def test_an_area_that_is_a_link_is_refused(host: Host, tmp_path: pathlib.Path) -
 def test_an_area_that_others_can_write_into_is_refused(host: Host, mode: int) -> None:
     os.close(host.directories.area("trash"))
     (host.path / ".rbd-worker").chmod(mode)
-    with pytest.raises(errors.UnsafeDirectory, match="must belong"):
+    with pytest.raises(errors.AreaNotOwn) as caught:
         host.directories.area("trash")
+    assert f"chmod go-w {host.path}/.rbd-worker" in caught.value.sentence
 
 
 @needs_root
 def test_an_area_of_another_user_is_refused(host: Host) -> None:
     os.close(host.directories.area("trash"))
     os.chown(host.path / ".rbd-worker" / "trash", NOBODY, NOBODY)
-    with pytest.raises(errors.UnsafeDirectory, match="must belong"):
+    with pytest.raises(errors.AreaNotOwn, match="does not belong to user"):
         host.directories.area("trash")
 
 
