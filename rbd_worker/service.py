@@ -18,7 +18,7 @@ import typing as ty
 from oslo_config import cfg
 from oslo_log import log as oslo_log
 
-from rbd_worker import conf, errors, request_context, streams, systemd
+from rbd_worker import conf, errors, log_lines, request_context, streams, systemd
 from rbd_worker.host import separation
 from rbd_worker.version import VERSION
 
@@ -133,7 +133,6 @@ def main(arguments: ty.Sequence[str] | None = None) -> int:
     refusal = _serve(settings)
     if refusal is None:
         return 0
-    # here, since oslo.log adds the text of an error that is being handled to a line about it
     LOG.error("rbd-worker does not start: %s", refusal)
     return 1
 
@@ -147,6 +146,7 @@ def _open_log() -> None:
             option="[DEFAULT] log_file, log_dir or log_config_append", reason=str(e),
             fix="Name files that the worker's user may write, or none for standard error") from e
     request_context.mark_log()
+    log_lines.tell_errors_once()
 
 
 def _serve(settings: conf.Settings) -> str | None:

@@ -30,7 +30,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("rbd_worker.model",),
     ("rbd_worker.catalogue",),
     ("rbd_worker.errors", "rbd_worker.version", "rbd_worker.systemd", "rbd_worker.vitals",
-     "rbd_worker.request_context", "rbd_worker.streams"),
+     "rbd_worker.request_context", "rbd_worker.log_lines", "rbd_worker.streams"),
 )
 
 #: Where a library may be imported; whoever else needs it asks these files.
