@@ -16,6 +16,7 @@ Version history of the RPC API, topic ``rbd_worker``:
   may name a queue in ``read_chunk``, for the data to come there.
 * 1.2 - ``OpenEntry.listed``: a source says which list of files it sends, so that nobody
   can send one in its name.
+* 1.3 - ``OpenEntry.waits``: a source says that its guest has not begun to move.
 
 A minor version adds methods or optional fields and keeps the older ones; a
 major version may drop them.  A caller never sends more than
@@ -28,7 +29,7 @@ from oslo_service import backend
 #: durability might be another.
 EXCHANGE = "rbd_worker"
 TOPIC = "rbd_worker"
-VERSION = "1.2"
+VERSION = "1.3"
 
 # oslo.messaging starts its servers through oslo.service, whose default backend is
 # the deprecated eventlet; it has to be told before oslo.messaging is imported.

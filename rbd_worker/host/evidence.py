@@ -50,7 +50,8 @@ class Witnesses:
         self._peers = others
         self._own_pool = own_pool
 
-    def ask(self, instance: str, holder: str, asking_for: str = "") -> Evidence:
+    def ask(self, instance: str, holder: str, asking_for: str = "",
+            overtaken: ty.Collection[str] = ()) -> Evidence:
         """Gather the evidence that the directory of ``instance`` may leave this host.
 
         :param holder: the host believed to have the guest; a hint, which its
@@ -59,11 +60,14 @@ class Witnesses:
             asked.  The holder's entry of that same migration does not count as
             in flight while it is in a phase that orders nothing from libvirt:
             the holder is then waiting for the asker.
+        :param overtaken: keys of migrations that nova-compute has given up, or is as good as
+            known to have.  The holder's entries of these do not count as in flight while it
+            says itself that the guest never began to move with them.
         """
-        return self.ask_all((instance,), holder, asking_for)[instance]
+        return self.ask_all((instance,), holder, asking_for, overtaken)[instance]
 
     def ask_all(self, instances_: ty.Sequence[str], holder: str, asking_for: str = "",
-                ) -> dict[str, Evidence]:
+                overtaken: ty.Collection[str] = ()) -> dict[str, Evidence]:
         """The same for several instances that one host is believed to have, in one call."""
         facts = {instance: [self._libvirt_here(instance)] for instance in instances_}
         states: dict[str, GuestState | None] = {}
@@ -81,7 +85,7 @@ class Witnesses:
                 instance = testimony.instance
                 states[instance] = _known_state(testimony)
                 facts[instance] += [self._path(instance, testimony),
-                                    _holder(testimony, asking_for), *watchers]
+                                    _holder(testimony, asking_for, overtaken), *watchers]
         return {instance: Evidence(instance, tuple(found), states.get(instance))
                 for instance, found in facts.items()}
 
@@ -155,7 +159,8 @@ def _known_state(testimony: payloads.Testimony) -> GuestState | None:
         return None
 
 
-def _holder(testimony: payloads.Testimony, asking_for: str) -> Fact:
+def _holder(testimony: payloads.Testimony, asking_for: str,
+            overtaken: ty.Collection[str]) -> Fact:
     host, state = testimony.host, testimony.state
     if state not in _HELD:
         verdict = Verdict.UNKNOWN if state == "unknown" else Verdict.NO
@@ -164,7 +169,8 @@ def _holder(testimony: payloads.Testimony, asking_for: str) -> Fact:
         return Fact("holder", Verdict.NO, f"a job runs on the guest on {host}")
     for entry in testimony.entries:
         waits_for_us = entry.migration == asking_for and entry.phase in _AT_REST
-        if not entry.closed and not waits_for_us:
+        is_overtaken = entry.waits and entry.migration in overtaken
+        if not (entry.closed or waits_for_us or is_overtaken):
             return Fact("holder", Verdict.NO,
                         f"migration {entry.migration} is still open on {host}")
     return Fact("holder", Verdict.YES, f"{host} says {state}, no job, nothing in flight")

@@ -6,13 +6,23 @@ stands already (LP 1414895, 1761062).  The earliest sign of a coming guest is
 ``check_can_live_migrate_destination``, some 150 ms before nova-compute makes
 the directory itself; within that time a leftover is judged, once, and taken
 to the trash if every witness agrees.
+
+An earlier migration to this host may still be open: Nova says nothing where
+it fails before the guest moves and cannot roll back either, because libvirt
+at the source is away, say.  Nova orders one migration of a guest at a time,
+so that the directory of an earlier one is a leftover like any other, once it
+has stood as long as Nova may take to begin.
 """
 
 import logging
+import typing as ty
 
 from rbd_worker import errors
+from rbd_worker.host import instances
 from rbd_worker.migration import proof
+from rbd_worker.migration.journal import Entry
 from rbd_worker.migration.task import Ports
+from rbd_worker.model import Executor, Phase, Role
 
 LOG = logging.getLogger(__name__)
 
@@ -36,8 +46,9 @@ def ensure_no_leftover(ports: Ports, instance: str, holder: str,
     if directory is None:
         return
     with directory:
-        if any(entry.is_open and holder in entry.migration.hosts
-               for entry in ports.journal.entries_of(instance)):
+        earlier = [entry for entry in ports.journal.entries_of(instance)
+                   if entry.is_open and holder in entry.migration.hosts]
+        if earlier and not _are_overtaken(ports, earlier, directory, asked):
             LOG.debug("[instance: %s] a migration is open here, its plan decides", instance)
             return
         age = ports.clock() - directory.changed
@@ -47,9 +58,28 @@ def ensure_no_leftover(ports: Ports, instance: str, holder: str,
         if asked is not None and directory.changed >= asked:
             raise errors.NotProven(instance=instance, reason="it was changed after this live "
                                                              "migration was asked for")
-        evidence = proof.proven(ports, directory, holder, "", demand_active=True)
+        evidence = proof.proven(
+            ports, directory, holder, "", demand_active=True,
+            overtaken=frozenset(entry.migration.key for entry in earlier))
         if not ports.settings.audit_acts:
             raise errors.LeftoverStays(instance=instance, holder=holder)
         item = proof.take(ports, directory, evidence, "")
     LOG.info("[instance: %s] a leftover stood in the way of a live migration; it is in the "
              "trash as %s (the guest is on %s)", instance, item.id, holder)
+
+
+def _are_overtaken(ports: Ports, earlier: ty.Iterable[Entry],
+                   directory: instances.PinnedDirectory, asked: float | None) -> bool:
+    """Whether no earlier migration to this host can need the directory any more.
+
+    It was made before the new one was asked for, which alone may be forged: as for a
+    rollback that is heard, the directory must have stood for ``nova_cleanup_grace`` as well.
+    Then the source has to say that the guest never began to move.
+    """
+    if asked is None or directory.changed >= asked:
+        return False
+    if ports.clock() - directory.changed < ports.settings.nova_cleanup_grace:
+        return False
+    return all(entry.migration.role is Role.DESTINATION
+               and entry.migration.executor is Executor.NOVA
+               and entry.phase in (Phase.PRE, Phase.LIVE) for entry in earlier)

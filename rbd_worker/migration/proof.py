@@ -2,6 +2,7 @@
 """Removal by proof: pin, ask, take; again for a few seconds, then *unresolved*."""
 
 import logging
+import typing as ty
 
 import tenacity
 
@@ -56,16 +57,18 @@ def take(ports: Ports, directory: instances.PinnedDirectory, evidence: Evidence,
 
 
 def proven(ports: Ports, directory: instances.PinnedDirectory, holder: str,
-           asking_for: str, *, demand_active: bool = False) -> Evidence:
+           asking_for: str, *, demand_active: bool = False,
+           overtaken: ty.Collection[str] = ()) -> Evidence:
     """What all witnesses agree on, asked once.
 
     :param asking_for: key of the migration in whose plan this happens; empty
         outside any plan.
     :param demand_active: the guest has to run elsewhere.  Beside Nova one that is shut off may
         be in the middle of a cold migration into this very directory.
+    :param overtaken: see :meth:`evidence.Witnesses.ask`.
     :raises errors.NotProven: with the doubt.
     """
-    found = ports.witnesses.ask(directory.instance, holder, asking_for)
+    found = ports.witnesses.ask(directory.instance, holder, asking_for, overtaken)
     state = found.holder_state
     if not found.holds:
         raise errors.NotProven(instance=directory.instance, reason=found.doubt)

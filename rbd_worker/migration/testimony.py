@@ -10,7 +10,7 @@ import typing as ty
 from rbd_worker import errors
 from rbd_worker.host import hypervisor, instances, probe, rbd
 from rbd_worker.migration.journal import Entry, Journal
-from rbd_worker.model import GuestState, Migration, Role, Verdict
+from rbd_worker.model import Executor, GuestState, Migration, Phase, Role, Verdict
 from rpcapi import payloads
 
 
@@ -39,7 +39,7 @@ class Testimonies:
             payloads.OpenEntry(migration=e.migration.key, role=e.migration.role.value,
                                phase=e.phase.value, outcome=e.outcome or "",
                                closed=not e.is_open, given_up=self._given_up(e),
-                               listed=self._list_of(e))
+                               listed=self._list_of(e), waits=self._waits(e))
             for e in self._journal.entries_of(instance))
         try:
             state = self._guests.state(instance)
@@ -70,6 +70,14 @@ class Testimonies:
     def _given_up(self, entry: Entry) -> bool:
         """Whether this host heard that Nova gave the migration up before the guest moved."""
         return entry.is_open and self._journal.has_record(entry.migration, "given_up")
+
+    def _waits(self, entry: Entry) -> bool:
+        """Whether nova-compute has yet to begin to move the guest, as far as was seen here."""
+        return (entry.is_open and entry.migration.role is Role.SOURCE
+                and entry.migration.executor is Executor.NOVA
+                and entry.phase in (Phase.PRE, Phase.LIVE)
+                and not any(self._journal.has_record(entry.migration, note)
+                            for note in ("guest_began_to_move", "guest_died", "settled")))
 
     def _list_of(self, entry: Entry) -> str | None:
         is_source = entry.is_open and entry.migration.role is Role.SOURCE

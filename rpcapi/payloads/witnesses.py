@@ -57,6 +57,8 @@ class OpenEntry(Payload, frozen=True, kw_only=True):
     :ivar given_up: that host heard that Nova gave the migration up; a hint.
     :ivar listed: of a source, the ``fingerprint`` of the last list of files that it sent
         its peer, empty for none; None where it does not say so (before 1.2).
+    :ivar waits: of a source whose guest nova-compute moves: nothing shows that it ever began
+        to move. Since 1.3.
     """
 
     migration: MigrationKey
@@ -66,6 +68,7 @@ class OpenEntry(Payload, frozen=True, kw_only=True):
     closed: bool = False
     given_up: bool = False
     listed: Digest | None = None
+    waits: bool = False
 
 
 class ImageName(Payload, frozen=True, kw_only=True):

@@ -8,6 +8,7 @@ import pytest
 
 from devstack import conductor
 from rbd_worker.model import GuestState, Outcome
+from tests import fakes
 from tests import world as worlds
 from tests.unit.conftest import MakeWorld
 from tests.world import Host, Nova, World
@@ -342,6 +343,71 @@ def test_a_leftover_stays_while_a_migration_is_open(world: World, here: Host,
     there.cast(conductor.check_destination(order))
     world.timeline.pass_time(60)
     assert there.has_directory(guest)
+
+
+def _given_up_without_a_word(world: World, here: Host, there: Host) -> str:
+    """Nova made its directory, failed before the guest moved, and could not roll back."""
+    guest = world.boot(here)
+    here.cast(conductor.live_migration(world.order(guest, here, there)))
+    world.timeline.pass_time(5)
+    there.directory(guest).mkdir()
+    return guest
+
+
+def _check(world: World, order: conductor.LiveMigration) -> dict[str, object]:
+    return conductor.check_destination(order) | {
+        "_context_timestamp": _in_novas_words(world.timeline.now)}
+
+
+def test_what_nova_left_of_an_earlier_order_does_not_stop_the_next_one(
+        world: World, here: Host, there: Host) -> None:
+    """libvirt at the source was killed before the guest moved: Nova's rollback failed, too."""
+    guest = _given_up_without_a_word(world, here, there)
+    world.timeline.pass_time(300)
+    order = world.order(guest, here, there, 2)
+    there.cast(_check(world, order))
+    world.timeline.pass_time(0.1)
+    assert [item.instance for item in there.trashed()] == [guest]
+    nova = Nova(world, order)
+    nova.begin()
+    world.timeline.pass_time(900)
+    assert nova.failed == ""
+    assert there.files(guest)["console.log.0"].decode().splitlines() == here.libvirt.said
+    assert [e.is_open for host in world.hosts for e in host.entries()] == [False] * 4
+
+
+@pytest.mark.parametrize("seconds", [0, 30])
+def test_what_nova_made_just_now_for_an_order_is_not_taken_for_an_earlier_ones(
+        world: World, here: Host, there: Host, seconds: float) -> None:
+    """A check that somebody forged, while nova-compute connects volumes."""
+    guest = _given_up_without_a_word(world, here, there)
+    world.timeline.pass_time(seconds)
+    there.cast(_check(world, world.order(guest, here, there, 2)))
+    world.timeline.pass_time(5)
+    assert there.has_directory(guest) and there.trashed() == []
+
+
+def test_a_check_of_the_same_order_that_comes_late_takes_nothing(
+        world: World, here: Host, there: Host) -> None:
+    asked = world.timeline.now
+    guest = _given_up_without_a_word(world, here, there)
+    order = world.order(guest, here, there)
+    world.timeline.pass_time(300)
+    there.cast(conductor.check_destination(order) | {
+        "_context_timestamp": _in_novas_words(asked)})
+    world.timeline.pass_time(5)
+    assert there.has_directory(guest) and there.trashed() == []
+
+
+def test_nothing_is_taken_while_the_guest_moves_to_the_directory(
+        world: World, here: Host, there: Host) -> None:
+    guest = _given_up_without_a_word(world, here, there)
+    world.timeline.pass_time(300)
+    fakes.Transfer(guest, here.libvirt, there.libvirt).begin()
+    world.timeline.pass_time(5)
+    there.cast(_check(world, world.order(guest, here, there, 2)))
+    world.timeline.pass_time(5)
+    assert there.has_directory(guest) and there.trashed() == []
 
 
 def test_a_directory_whose_plan_is_still_open_leaves_by_that_plan(make_world: MakeWorld) -> None:
