@@ -8,8 +8,8 @@ SETUP := $(PYTHON) -m devstack.setup
 LAB := $(VENV)/python -m devstack.lab
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-embedded test test-unit test-functional lint bench chaos fuzz gate \
-        simulate lab-up lab-down lab-status lab-shell sample sample-report docs picture clean
+.PHONY: help setup demo demo-embedded test test-unit test-functional lint bench chaos chaos-nova \
+        fuzz gate simulate lab-up lab-down lab-status lab-shell sample sample-report docs picture clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' Makefile
@@ -51,6 +51,11 @@ bench: ## Compare with rsync, tar, a bare consumer and more; ARGS="prepare tap -
 
 chaos: setup ## Break parts at random moments while guests move; ARGS="--rounds 20 --seed 1" (root)
 	@$(VENV)/python -m tests.chaos $(ARGS)
+
+chaos-nova: ## The same beside an unmodified Nova 34, whose parts are broken, too (root)
+	@$(SETUP) build lab test gate
+	@$(VENV)/python -m devstack.gate build
+	@$(VENV)/python -m tests.chaos.beside_nova $(ARGS)
 
 fuzz: setup ## Hostile input, guided by coverage; TARGET=cast SECONDS=600 (or RUNS=1000000) JOBS=2
 	@$(VENV)/pip install -q --disable-pip-version-check --no-deps -r tests/fuzz/constraints.txt

@@ -3,5 +3,5 @@
 
 Follow one round: ``__main__`` draws it (``rounds.Draw``), ``rounds`` runs it
 on an ``arena``, one of ``faults`` strikes, the arena mends, ``invariants``
-judges, ``summary`` counts.
+judges, ``summary`` counts.  ``beside_nova`` does the same with a real Nova.
 """

@@ -37,13 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="make chaos", description=__doc__, epilog=_EXAMPLES + "\n  ".join(faults.ALL),
         formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=20, metavar="N")
-    parser.add_argument("--seed", type=int, default=None, metavar="S",
-                        help="replays the same choices; drawn and printed where not given")
-    parser.add_argument("--first", type=int, default=1, metavar="N",
-                        help="the number of the first round")
-    parser.add_argument("--faults", type=_fault_names, default=list(faults.ALL), metavar="A,B",
-                        help="draw from these only")
+    add_common(parser, faults.ALL)
     parser.add_argument("--executor", choices=("libvirt", "nova"), default="libvirt",
                         help="who moves the guest; for nova a stand-in acts as nova-compute")
     parser.add_argument("--broker-nodes", type=int, choices=layout.BROKER_NODES, default=3,
@@ -52,13 +46,27 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _fault_names(text: str) -> list[str]:
-    names = text.split(",")
-    unknown = sorted(set(names) - set(faults.ALL))
-    if unknown:
-        raise argparse.ArgumentTypeError(
-            f"{', '.join(unknown)}: no such fault; there are {', '.join(faults.ALL)}")
-    return names
+def add_common(parser: argparse.ArgumentParser,
+               known: collections.abc.Collection[str]) -> None:
+    """What every kind of chaos takes.
+
+    :param known: names of the faults that there are.
+    """
+    def fault_names(text: str) -> list[str]:
+        names = text.split(",")
+        unknown = sorted(set(names) - set(known))
+        if unknown:
+            raise argparse.ArgumentTypeError(
+                f"{', '.join(unknown)}: no such fault; there are {', '.join(known)}")
+        return names
+
+    parser.add_argument("--rounds", type=int, default=20, metavar="N")
+    parser.add_argument("--seed", type=int, default=None, metavar="S",
+                        help="replays the same choices; drawn and printed where not given")
+    parser.add_argument("--first", type=int, default=1, metavar="N",
+                        help="the number of the first round")
+    parser.add_argument("--faults", type=fault_names, default=list(known), metavar="A,B",
+                        help="draw from these only")
 
 
 def main(argv: collections.abc.Sequence[str] | None = None) -> int:

@@ -3,6 +3,7 @@
 
 import collections.abc
 import dataclasses
+import pathlib
 import random
 import time
 
@@ -47,6 +48,7 @@ class Round:
     :ivar unresolved: times that an entry became unresolved on the way.
     :ivar rest: seconds from the mending to rest.
     :ivar complaints: invariants that do not hold.
+    :ivar by_hand: what an operator had to do.
     """
 
     fault: str
@@ -56,6 +58,7 @@ class Round:
     unresolved: int
     rest: float
     complaints: tuple[str, ...]
+    by_hand: tuple[str, ...] = ()
 
 
 def run(arena: Arena, guest: labs.Guest, draw: Draw) -> Round:
@@ -64,7 +67,7 @@ def run(arena: Arena, guest: labs.Guest, draw: Draw) -> Round:
     source = arena.lab.host(here)
     destination = arena.two if source is arena.one else arena.one
     invariants.mark(guest, source)
-    logs = _Logs(arena)
+    logs = Logs(worker.service.log for worker in arena.workers.values())
     order = arena.order_move(guest, source, destination)
     time.sleep(draw.delay)
     draw.fault.strike(faults.Scene(arena, guest, order, draw.choice))
@@ -111,12 +114,11 @@ def _follow_advice(arena: Arena, guest: labs.Guest, order: LiveMigration) -> Non
         source.virsh("destroy", guest.uuid, check=False)
 
 
-class _Logs:
-    """What the workers log from now on, those started later included."""
+class Logs:
+    """What is logged from now on, by those that start later in the same files, too."""
 
-    def __init__(self, arena: Arena) -> None:
-        self._began = {worker.service.log: worker.service.log.stat().st_size
-                       for worker in arena.workers.values()}
+    def __init__(self, files: collections.abc.Iterable[pathlib.Path]) -> None:
+        self._began = {log: log.stat().st_size for log in files}
 
     def since(self) -> str:
         return "".join(log.read_bytes()[began:].decode(errors="replace")

@@ -1,12 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Ten rounds of ``make chaos``: enough to see that it works, and that what is usual holds."""
 
+import collections.abc
 import pathlib
+import typing as ty
 
 import pytest
 
 from tests.chaos import __main__ as chaos
 from tests.chaos import faults, rounds
+from tests.chaos.beside_nova import __main__ as chaos_nova
+from tests.chaos.beside_nova import faults as nova_faults
+from tests.chaos.beside_nova import rounds as nova_rounds
+
+Main: ty.TypeAlias = collections.abc.Callable[[list[str]], int]
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 
@@ -27,12 +34,24 @@ def test_a_seed_and_a_number_draw_the_same_round_again() -> None:
     assert len({d.fault.name for d in first}) > len(faults.ALL) / 2
 
 
+def test_a_seed_and_a_number_draw_the_same_round_beside_nova_again() -> None:
+    names = list(nova_faults.ALL)
+    first, second = ([nova_rounds.Draw.of(42, number, names, servers=2) for number in range(50)]
+                     for _ in range(2))
+    assert [(str(d), d.movers, d.choice.random()) for d in first] == [
+        (str(d), d.movers, d.choice.random()) for d in second]
+    assert {len(d.faults) for d in first} == {len(d.movers) for d in first} == {1, 2}
+    assert any(d.is_harmless for d in first) and not all(d.is_harmless for d in first)
+
+
+@pytest.mark.parametrize(("main", "known"), [
+    (chaos.main, "jump_clock"), (chaos_nova.main, "kill_conductor")])
 def test_an_unknown_fault_is_refused_with_those_that_there_are(
-        capsys: pytest.CaptureFixture[str]) -> None:
+        capsys: pytest.CaptureFixture[str], main: Main, known: str) -> None:
     with pytest.raises(SystemExit):
-        chaos.main(["--faults", "kill_broker_node,earthquake"])
+        main(["--faults", "kill_broker_node,earthquake"])
     told = capsys.readouterr().err
-    assert "earthquake: no such fault" in told and "jump_clock" in told
+    assert "earthquake: no such fault" in told and known in told
 
 
 def test_the_worker_under_a_shifted_clock_is_told_another_time(tmp_path: pathlib.Path) -> None:
