@@ -32,13 +32,14 @@ MIN_AGE = 0.5
 
 
 def ensure_no_leftover(ports: Ports, instance: str, holder: str,
-                       asked: float | None = None) -> None:
+                       asked: float | None = None, key: str = "") -> None:
     """Trash this host's directory of ``instance`` if it is proven to be a leftover.
 
     :param holder: the host that is said to have the guest; its own testimony decides.
     :param asked: when the live migration was asked for, in seconds since the epoch.  What
         was changed later nova-compute may have made for the guest: with volumes and networks
         to prepare, minutes pass before there is a job at the source.
+    :param key: of the migration that is being checked.
     :raises errors.LeftoverStays: it is one, and ``audit_action`` is ``report``.
     :raises errors.Error: it is not proven to be one, and stays.
     """
@@ -48,7 +49,7 @@ def ensure_no_leftover(ports: Ports, instance: str, holder: str,
     with directory:
         earlier = [entry for entry in ports.journal.entries_of(instance)
                    if entry.is_open and holder in entry.migration.hosts]
-        if earlier and not _are_overtaken(ports, earlier, directory, asked):
+        if earlier and not _are_overtaken(ports, earlier, directory, asked, key):
             LOG.debug("[instance: %s] a migration is open here, its plan decides", instance)
             return
         age = ports.clock() - directory.changed
@@ -69,7 +70,7 @@ def ensure_no_leftover(ports: Ports, instance: str, holder: str,
 
 
 def _are_overtaken(ports: Ports, earlier: ty.Iterable[Entry],
-                   directory: instances.PinnedDirectory, asked: float | None) -> bool:
+                   directory: instances.PinnedDirectory, asked: float | None, key: str) -> bool:
     """Whether no earlier migration to this host can need the directory any more.
 
     It was made before the new one was asked for, which alone may be forged: as for a
@@ -80,6 +81,7 @@ def _are_overtaken(ports: Ports, earlier: ty.Iterable[Entry],
         return False
     if ports.clock() - directory.changed < ports.settings.nova_cleanup_grace:
         return False
-    return all(entry.migration.role is Role.DESTINATION
+    return all(entry.migration.key != key  # else its check has come late
+               and entry.migration.role is Role.DESTINATION
                and entry.migration.executor is Executor.NOVA
                and entry.phase in (Phase.PRE, Phase.LIVE) for entry in earlier)

@@ -104,22 +104,23 @@ class Hearing:
                 return
             self._looking.add(check.instance)
         self._coordinator.submit(request_context.bound(functools.partial(
-            self._ensure_no_leftover, check.instance, check.source_hint, check.asked)))
+            self._ensure_no_leftover, check, check.source_hint)))
 
-    def _ensure_no_leftover(self, instance: str, holder: str, asked: float | None) -> None:
+    def _ensure_no_leftover(self, check: casts.CheckDestination, holder: str) -> None:
         try:
-            self._look(instance, holder, asked)
+            self._look(check, holder)
         finally:
             with self._lock:
-                self._looking.discard(instance)
+                self._looking.discard(check.instance)
 
-    def _look(self, instance: str, holder: str, asked: float | None) -> None:
+    def _look(self, check: casts.CheckDestination, holder: str) -> None:
         try:
-            leftover.ensure_no_leftover(self._ports, instance, holder, asked)
+            leftover.ensure_no_leftover(self._ports, check.instance, holder, check.asked,
+                                        check.migration_key)
         except errors.Error as e:
             LOG.warning("[instance: %s] a directory stands here although a live migration to "
-                        "this host is being checked: %s", instance, e.sentence)
-            self._refuse(instance, e)
+                        "this host is being checked: %s", check.instance, e.sentence)
+            self._refuse(check.instance, e)
 
     def _refuse(self, instance: str, error: errors.Error) -> None:
         try:

@@ -345,13 +345,14 @@ def test_a_leftover_stays_while_a_migration_is_open(world: World, here: Host,
     assert there.has_directory(guest)
 
 
-def _given_up_without_a_word(world: World, here: Host, there: Host) -> str:
+def _given_up_without_a_word(world: World, here: Host,
+                             there: Host) -> tuple[str, conductor.LiveMigration]:
     """Nova made its directory, failed before the guest moved, and could not roll back."""
     guest = world.boot(here)
-    here.cast(conductor.live_migration(world.order(guest, here, there)))
+    here.cast(conductor.live_migration(order := world.order(guest, here, there)))
     world.timeline.pass_time(5)
     there.directory(guest).mkdir()
-    return guest
+    return guest, order
 
 
 def _check(world: World, order: conductor.LiveMigration) -> dict[str, object]:
@@ -362,7 +363,7 @@ def _check(world: World, order: conductor.LiveMigration) -> dict[str, object]:
 def test_what_nova_left_of_an_earlier_order_does_not_stop_the_next_one(
         world: World, here: Host, there: Host) -> None:
     """libvirt at the source was killed before the guest moved: Nova's rollback failed, too."""
-    guest = _given_up_without_a_word(world, here, there)
+    guest, _ = _given_up_without_a_word(world, here, there)
     world.timeline.pass_time(300)
     order = world.order(guest, here, there, 2)
     there.cast(_check(world, order))
@@ -380,28 +381,29 @@ def test_what_nova_left_of_an_earlier_order_does_not_stop_the_next_one(
 def test_what_nova_made_just_now_for_an_order_is_not_taken_for_an_earlier_ones(
         world: World, here: Host, there: Host, seconds: float) -> None:
     """A check that somebody forged, while nova-compute connects volumes."""
-    guest = _given_up_without_a_word(world, here, there)
+    guest, _ = _given_up_without_a_word(world, here, there)
     world.timeline.pass_time(seconds)
     there.cast(_check(world, world.order(guest, here, there, 2)))
     world.timeline.pass_time(5)
     assert there.has_directory(guest) and there.trashed() == []
 
 
+@pytest.mark.parametrize("by_clock", [0, 300])
 def test_a_check_of_the_same_order_that_comes_late_takes_nothing(
-        world: World, here: Host, there: Host) -> None:
+        world: World, here: Host, there: Host, by_clock: float) -> None:
+    """Also where the clock of Nova's API is ahead, so that it seems to have been asked later."""
     asked = world.timeline.now
-    guest = _given_up_without_a_word(world, here, there)
-    order = world.order(guest, here, there)
+    guest, order = _given_up_without_a_word(world, here, there)
     world.timeline.pass_time(300)
     there.cast(conductor.check_destination(order) | {
-        "_context_timestamp": _in_novas_words(asked)})
+        "_context_timestamp": _in_novas_words(asked + by_clock)})
     world.timeline.pass_time(5)
     assert there.has_directory(guest) and there.trashed() == []
 
 
 def test_nothing_is_taken_while_the_guest_moves_to_the_directory(
         world: World, here: Host, there: Host) -> None:
-    guest = _given_up_without_a_word(world, here, there)
+    guest, _ = _given_up_without_a_word(world, here, there)
     world.timeline.pass_time(300)
     fakes.Transfer(guest, here.libvirt, there.libvirt).begin()
     world.timeline.pass_time(5)
