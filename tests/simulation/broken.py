@@ -64,8 +64,7 @@ def _yes(witness: str) -> ty.Callable[..., Fact]:
     return lambda *_, **__: Fact(witness, Verdict.YES, "taken for granted")
 
 
-def _ask_nobody(_self: ty.Any, instances: ty.Sequence[str], _holder: str,
-                _asking_for: str = "") -> dict[str, Evidence]:
+def _ask_nobody(_self: ty.Any, instances: ty.Sequence[str], *_: ty.Any) -> dict[str, Evidence]:
     facts = tuple(_yes(witness)() for witness in sorted(Evidence.REQUIRED))
     return {instance: Evidence(instance, facts, GuestState.RUNNING) for instance in instances}
 
