@@ -84,7 +84,7 @@ def test_an_area_that_others_can_write_to_fails(started: Fleet) -> None:
         row = ask(started.one, "node2").one("files.area", "node2")
     finally:
         area.chmod(0o700)
-    says(row, "failed", "writable by no other", "chmod")
+    says(row, "failed", "does not belong to user 0 alone", "chmod it to 0700")
 
 
 def test_a_leftover_at_the_destination_is_told(started: Fleet) -> None:
