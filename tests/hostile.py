@@ -70,10 +70,10 @@ class Swapper:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: types.TracebackType | None) -> None:
         _write(self._board, _ORDER, _STOP)
-        self._process.wait(processes.patience(_PATIENCE))
+        self._process.wait(_PATIENCE)
 
     def _wait_for(self, order: int) -> None:
-        deadline = time.monotonic() + processes.patience(_PATIENCE)
+        deadline = time.monotonic() + _PATIENCE
         while _read(self._board, _ACKNOWLEDGED) != order:
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError("the hostile process has ended")

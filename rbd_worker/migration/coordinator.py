@@ -107,7 +107,7 @@ class Coordinator:
             nobody else keeps them apart.
         :raises errors.TooManyOpen: as ``check_room``.
         """
-        self.check_known(migration)
+        self.known(migration)  # or it is refused
         others = [t for t in self.tasks_of(migration.instance)
                   if t.migration.key != migration.key and not t.is_closed]
         if others and migration.executor is Executor.LIBVIRT:
@@ -128,18 +128,21 @@ class Coordinator:
         self.wake((migration.key, migration.role))
         return task
 
-    def check_known(self, migration: Migration) -> None:
-        """One key is one guest's way from one host to one other, in either role.
+    def known(self, migration: Migration) -> Entry | None:
+        """The journal's entry of a migration in its role.
+
+        One key is one guest's way from one host to one other, in either role.
 
         :raises errors.KnownOtherwise: the journal has it with another guest or other hosts.
         """
-        for role in Role:
-            entry = self.ports.journal.entry(migration.key, role)
+        entries = {role: self.ports.journal.entry(migration.key, role) for role in Role}
+        for entry in entries.values():
             if entry is not None and (entry.migration.instance, *entry.migration.hosts) != (
                     migration.instance, *migration.hosts):
                 raise errors.KnownOtherwise(
                     migration=migration.key, instance=entry.migration.instance,
                     source=entry.migration.source, destination=entry.migration.destination)
+        return entries[migration.role]
 
     def check_room(self, migration: Migration) -> None:
         """Whether one more entry may be opened.

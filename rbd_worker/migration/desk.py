@@ -110,11 +110,9 @@ class Desk:
     def rollback_live_migration(self, request: payloads.RollbackRequest,
                                 ) -> payloads.RollbackReply:
         """Find out whether the guest stays at the source; if so, drop what was staged or made."""
-        self._coordinator.check_known(self._as_destination(request))
-        entry = self._ports.journal.entry(request.migration, Role.DESTINATION)
-        if entry is None:
+        task = self._known(self._as_destination(request))
+        if task is None:
             return payloads.RollbackReply(done=True, reason="nothing was staged here")
-        task = self._coordinator.adopt(entry.migration)
         with self._coordinator.holding(task):
             if not task.is_closed:
                 task.rollback_requested = True
@@ -159,8 +157,7 @@ class Desk:
 
     def _known(self, migration: Migration) -> Task | None:
         """:raises errors.KnownOtherwise: asking the call's own source would prove nothing then."""
-        self._coordinator.check_known(migration)
-        entry = self._ports.journal.entry(migration.key, Role.DESTINATION)
+        entry = self._coordinator.known(migration)
         return None if entry is None else self._coordinator.adopt(entry.migration)
 
     def _open(self, migration: Migration) -> Task:
