@@ -14,7 +14,8 @@ to answer 503.  All of it ends with the lab.
 
 from devstack.gate.cloud import Cloud
 from devstack.gate.compute_api import ApiError, Migration, Server
-from devstack.gate.environment import CannotBuild, missing
+from devstack.gate.environment import CannotBuild, missing, why_not
 from devstack.gate.startup import attach, up
 
-__all__ = ["ApiError", "CannotBuild", "Cloud", "Migration", "Server", "attach", "missing", "up"]
+__all__ = ["ApiError", "CannotBuild", "Cloud", "Migration", "Server", "attach", "missing", "up",
+           "why_not"]

@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 
+from devstack.lab import checks
 from devstack.setup import environment as setup
 
 CHECKOUT = pathlib.Path(__file__).resolve().parents[2]
@@ -33,6 +34,12 @@ class CannotBuild(Exception):
 def program(name: str) -> str:
     """A command of Nova's environment."""
     return str(VENV / "bin" / name)
+
+
+def why_not() -> str:
+    """Why this machine cannot run the gate, and what helps; empty where it can."""
+    lacks = missing()
+    return checks.why_not() or (f"missing: {', '.join(lacks)}; run: make gate" if lacks else "")
 
 
 def missing() -> list[str]:

@@ -69,16 +69,20 @@ def add_common(parser: argparse.ArgumentParser,
                         help="draw from these only")
 
 
+def begin(arguments: argparse.Namespace) -> Console:
+    """Draw the seed where none is given; where a run of chaos prints to."""
+    if arguments.seed is None:
+        arguments.seed = random.randrange(1 << 32)
+    return Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 140)
+
+
 def main(argv: collections.abc.Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     reason = checks.why_not()
     if reason:
         print(f"chaos: {reason}", file=sys.stderr)
         return 1
-    if arguments.seed is None:
-        arguments.seed = random.randrange(1 << 32)
-    console = Console(highlight=False, soft_wrap=True,
-                      width=None if sys.stdout.isatty() else 140)
+    console = begin(arguments)
     console.print(f"seed {arguments.seed}, executor {arguments.executor}, "
                   f"{arguments.broker_nodes} broker node(s)")
     root = pathlib.Path(tempfile.mktemp(prefix="rbdw-chaos-", dir="/var/tmp"))

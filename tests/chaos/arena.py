@@ -141,14 +141,15 @@ class Arena(Fleet):
         :raises AssertionError: with the end of their logs.
         """
         with self.conduct():
-            self.until(lambda: all(map(_hears, self.workers.values())),
+            self.until(lambda: all(map(hears, self.workers.values())),
                        "that both workers hear", _READY_SECONDS)
 
     def _start(self, host: labs.Host) -> None:
         self.workers[host.name] = self.lab.start_worker(host, _UNDER_CLOCK)
 
 
-def _hears(worker: labs.Worker) -> bool:
+def hears(worker: labs.Worker) -> bool:
+    """Whether its last probe came back over Nova's exchange."""
     told = [line for line in worker.log_text.splitlines() if ".tap_status " in line]
     return bool(told) and "tap: hearing" in told[-1]
 

@@ -4,10 +4,21 @@
 import typing as ty
 
 import pytest
+from oslo_config import cfg
+from oslo_log import formatters
+from oslo_log import log as oslo_log
 
 from tests.world import Host, World
 
 MakeWorld = ty.Callable[..., World]
+
+
+def oslo_formatter() -> formatters.ContextFormatter:
+    """What writes the lines of the worker's log file where nothing is configured."""
+    config = cfg.ConfigOpts()
+    oslo_log.register_options(config)
+    config([])
+    return formatters.ContextFormatter(config=config)
 
 
 @pytest.fixture

@@ -6,11 +6,9 @@ import io
 import logging
 
 import pytest
-from oslo_config import cfg
-from oslo_log import formatters
-from oslo_log import log as oslo_log
 
 from rbd_worker import errors, log_lines
+from tests.unit.conftest import oslo_formatter
 
 LOG = logging.getLogger("rbd_worker.x")
 
@@ -18,12 +16,9 @@ LOG = logging.getLogger("rbd_worker.x")
 @pytest.fixture
 def log() -> collections.abc.Iterator[io.StringIO]:
     """What the worker's log file would have."""
-    config = cfg.ConfigOpts()
-    oslo_log.register_options(config)
-    config([])
     text = io.StringIO()
     handler = logging.StreamHandler(text)
-    handler.setFormatter(log_lines.Once(formatters.ContextFormatter(config=config)))
+    handler.setFormatter(log_lines.Once(oslo_formatter()))
     LOG.addHandler(handler)
     yield text
     LOG.removeHandler(handler)

@@ -7,12 +7,9 @@ import logging
 import threading
 
 import pytest
-from oslo_config import cfg
-from oslo_log import formatters
-from oslo_log import log as oslo_log
 
 from rbd_worker import request_context
-from tests.unit.conftest import MakeWorld
+from tests.unit.conftest import MakeWorld, oslo_formatter
 
 OURS = "req-11111111-2222-3333-4444-555555555555"
 
@@ -20,12 +17,9 @@ OURS = "req-11111111-2222-3333-4444-555555555555"
 @pytest.fixture
 def log() -> collections.abc.Iterator[io.StringIO]:
     """What the worker's log file would have."""
-    config = cfg.ConfigOpts()
-    oslo_log.register_options(config)
-    config([])
     text = io.StringIO()
     handler = logging.StreamHandler(text)
-    handler.setFormatter(formatters.ContextFormatter(config=config))
+    handler.setFormatter(oslo_formatter())
     handler.addFilter(request_context.Mark())
     root, level = logging.getLogger(), logging.getLogger().level
     root.addHandler(handler)

@@ -7,7 +7,6 @@ Ends at the first broken invariant, with exit status 1 and all logs kept in buil
 import argparse
 import collections.abc
 import pathlib
-import random
 import shutil
 import sys
 
@@ -15,7 +14,6 @@ from rich.console import Console
 
 from devstack import gate
 from devstack import lab as labs
-from devstack.lab import checks
 from tests import lab_session
 from tests.chaos import __main__ as chaos
 from tests.chaos import summary
@@ -45,15 +43,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(argv: collections.abc.Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
-    lacks = gate.missing()
-    reason = checks.why_not() or (f"missing: {', '.join(lacks)}; run: make gate" if lacks else "")
+    reason = gate.why_not()
     if reason:
         print(f"chaos-nova: {reason}", file=sys.stderr)
         return 1
-    if arguments.seed is None:
-        arguments.seed = random.randrange(1 << 32)
-    console = Console(highlight=False, soft_wrap=True,
-                      width=None if sys.stdout.isatty() else 140)
+    console = chaos.begin(arguments)
     ways = arenas.Ways.of(arguments.seed)
     title = f"seed {arguments.seed}, {ways}"
     console.print(title)

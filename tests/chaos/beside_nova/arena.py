@@ -16,6 +16,7 @@ from devstack.lab import broker as brokers
 from devstack.lab import worker as lab_workers
 from rbd_worker.migration.journal import Entry, JournalReader, Record
 from rbd_worker.model import Role
+from tests.chaos.arena import hears
 from tests.gate.scene import Scene
 
 #: For nova.conf of the compute hosts: a guest that dirties 48 MiB for ever takes some
@@ -153,7 +154,7 @@ class NovaArena(Scene):
 
         :raises AssertionError: with the end of their logs.
         """
-        self.until(lambda: all(map(_hears, self.workers.values())), "that both workers hear",
+        self.until(lambda: all(map(hears, self.workers.values())), "that both workers hear",
                    _READY_SECONDS)
 
     # -- what is true --------------------------------------------------------------
@@ -179,8 +180,3 @@ class NovaArena(Scene):
     def trashed(self, host: labs.Host, uuid: str) -> list[pathlib.Path]:
         """What the trash of that host holds of a server, oldest first."""
         return [item for item in self.trash(host) if item.parent.name.startswith(uuid)]
-
-
-def _hears(worker: labs.Worker) -> bool:
-    told = [line for line in worker.log_text.splitlines() if ".tap_status " in line]
-    return bool(told) and "tap: hearing" in told[-1]
