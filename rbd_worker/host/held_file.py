@@ -19,7 +19,9 @@ class HeldFile:
 
 
 def described(found: listing.Found, before: HeldFile | None, owners: Owners) -> HeldFile:
-    """The entry of what was found; digested only where it may have changed."""
+    """The entry of what was found; told anew, and digested, only where it may have changed."""
+    if before is not None and _told_of(before.found) == _told_of(found):
+        return HeldFile(before.entry, found)
     if found.fd < 0:
         return HeldFile(owners.describe(found.path, found.status, ""), found)
     if before is not None and _is_unchanged(before.found.status, found.status):
@@ -41,6 +43,13 @@ def _is_unchanged(before: os.stat_result, now: os.stat_result) -> bool:
     """By size and times: what is only appended to always shows in the size."""
     return ((before.st_size, before.st_mtime_ns, before.st_ctime_ns)
             == (now.st_size, now.st_mtime_ns, now.st_ctime_ns))
+
+
+def _told_of(found: listing.Found) -> tuple[ty.Any, ...]:
+    """All that an entry is made of: blocks are given to a file later than its times say."""
+    status = found.status
+    return (found.path, status.st_mode, status.st_uid, status.st_gid, status.st_size,
+            status.st_blocks, status.st_mtime_ns, status.st_ctime_ns)
 
 
 def has_name(found: listing.Found) -> bool:

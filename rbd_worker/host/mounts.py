@@ -17,8 +17,11 @@ _ESCAPED = re.compile(rb"\\([0-7]{3})")
 def below(fd: int) -> frozenset[str]:
     """The mount points below an open directory, relative to it, as this process sees them."""
     top = os.fsencode(os.readlink(f"/proc/self/fd/{fd}")) + b"/"
-    with open(_TABLE, "rb") as table:
-        points = [_unescaped(line.split(b" ")[_POINT]) for line in table]
+    with open(_TABLE, "rb", buffering=0) as table:
+        text = table.read()
+    if b" " + top not in _unescaped(text):
+        return frozenset()  # hundreds of lines on a host, and hardly ever one of these
+    points = [_unescaped(line.split(b" ")[_POINT]) for line in text.splitlines()]
     return frozenset(os.fsdecode(point.removeprefix(top)) for point in points
                      if point.startswith(top))
 

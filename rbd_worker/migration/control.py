@@ -94,7 +94,7 @@ class Control:
     # -- inside --------------------------------------------------------------
 
     def _entries(self, key: str) -> list[Entry]:
-        found = [e for role in Role if (e := self._ports.journal.entry(key, role)) is not None]
+        found = self._ports.journal.entries_with(key)
         if not found:
             raise errors.UnknownMigration(migration=key, host=self._ports.settings.host)
         return found

@@ -135,14 +135,14 @@ class Coordinator:
 
         :raises errors.KnownOtherwise: the journal has it with another guest or other hosts.
         """
-        entries = {role: self.ports.journal.entry(migration.key, role) for role in Role}
-        for entry in entries.values():
-            if entry is not None and (entry.migration.instance, *entry.migration.hosts) != (
+        entries = self.ports.journal.entries_with(migration.key)
+        for entry in entries:
+            if (entry.migration.instance, *entry.migration.hosts) != (
                     migration.instance, *migration.hosts):
                 raise errors.KnownOtherwise(
                     migration=migration.key, instance=entry.migration.instance,
                     source=entry.migration.source, destination=entry.migration.destination)
-        return entries[migration.role]
+        return next((e for e in entries if e.migration.role is migration.role), None)
 
     def check_room(self, migration: Migration) -> None:
         """Whether one more entry may be opened.

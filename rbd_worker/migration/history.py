@@ -5,7 +5,6 @@ import json
 import typing as ty
 
 from rbd_worker.migration import journal
-from rbd_worker.model import Role
 from rpcapi import history as contract
 from rpcapi.fields import MAX_EXPLANATION
 
@@ -37,7 +36,7 @@ class History:
     def _entries(self, request: contract.HistoryRequest) -> list[journal.Entry]:
         """One more than the page holds, where there are more."""
         if request.migration is not None:
-            return [e for role in Role if (e := self._reader.entry(request.migration, role))]
+            return self._reader.entries_with(request.migration)
         return self._reader.entries_between(
             request.since, request.until, open_only=request.open_only,
             limit=request.limit + 1, skip=request.skip)

@@ -193,6 +193,9 @@ class Journal(JournalReader):
     def _opened(self) -> sqlite3.Connection:
         return journal_file.opened(self.path)
 
+    def _has_table(self, name: str) -> bool:
+        return True  # opened for writing, it has them all
+
     def _remember(self, db: sqlite3.Connection, unique_id: str) -> bool:
         done = db.execute("INSERT INTO message VALUES (?,?) ON CONFLICT DO NOTHING",
                           (unique_id, self._clock()))
@@ -220,33 +223,33 @@ class Journal(JournalReader):
 
     @contextlib.contextmanager
     def _transaction(self) -> ty.Iterator[sqlite3.Connection]:
-        with self._lock, self._noticed(), journal_file.translated(self.path):
-            if self._db.in_transaction:  # a rollback failed as its write did
-                self._db.execute("ROLLBACK")
-            began = time.monotonic()
-            self._db.execute("BEGIN IMMEDIATE")
+        with self._lock:
             try:
-                yield self._db
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:  # SQLite may have rolled back by itself
-                    self._db.execute("ROLLBACK")
+                with journal_file.translated(self.path):
+                    if self._db.in_transaction:  # a rollback failed as its write did
+                        self._db.execute("ROLLBACK")
+                    began = time.monotonic()
+                    self._db.execute("BEGIN IMMEDIATE")
+                    try:
+                        yield self._db
+                        self._db.execute("COMMIT")
+                    except BaseException:
+                        if self._db.in_transaction:  # SQLite may have rolled back by itself
+                            self._db.execute("ROLLBACK")
+                        raise
+            except errors.JournalUnusable as e:
+                self._fails(e)
                 raise
+            if self.trouble:
+                self.trouble = ""
+                LOG.warning("the journal %s can be written again", self.path)
         self._told.wrote(time.monotonic() - began)
 
-    @contextlib.contextmanager
-    def _noticed(self) -> ty.Iterator[None]:
-        """Say once that writing fails, and once that it succeeds again."""
-        try:
-            yield
-        except errors.JournalUnusable as e:
-            if not self.trouble:
-                LOG.error("%s", e.sentence)
-            self.trouble = e.sentence
-            raise
-        if self.trouble:
-            self.trouble = ""
-            LOG.warning("the journal %s can be written again", self.path)
+    def _fails(self, why: errors.JournalUnusable) -> None:
+        """Say once that writing fails."""
+        if not self.trouble:
+            LOG.error("%s", why.sentence)
+        self.trouble = why.sentence
 
 
 def _add(db: sqlite3.Connection, migration: Migration, now: float,

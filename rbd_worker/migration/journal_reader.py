@@ -46,6 +46,10 @@ class JournalReader:
     def entry(self, key: str, role: Role) -> Entry | None:
         return next(iter(self._entries("WHERE key=? AND role=?", key, role)), None)
 
+    def entries_with(self, key: str) -> list[Entry]:
+        """The entries of one migration, the source's first; two where both hosts are this one."""
+        return self._entries("WHERE key=? ORDER BY role DESC", key)
+
     def open_entries(self) -> list[Entry]:
         return self._entries("WHERE closed IS NULL ORDER BY opened")
 
@@ -69,9 +73,12 @@ class JournalReader:
                           " ORDER BY id", migration.key, migration.role)
         return self._decoded(journal_rows.record, rows)
 
-    def has_record(self, migration: Migration, step: str) -> bool:
-        return bool(self._read("SELECT 1 FROM record WHERE key=? AND role=? AND step=? LIMIT 1",
-                               migration.key, migration.role, step))
+    def recorded(self, migration: Migration, *steps: str) -> frozenset[str]:
+        """Which of the steps and notes have a record."""
+        marks = ",".join("?" * len(steps))
+        rows = self._read(f"SELECT DISTINCT step FROM record WHERE key=? AND role=?"
+                          f" AND step IN ({marks})", migration.key, migration.role, *steps)
+        return frozenset(step for step, in rows)
 
     def refusals(self, limit: int = 100) -> list[Refusal]:
         return [Refusal(*row) for row in self._read(

@@ -13,6 +13,9 @@ from rbd_worker.migration.journal import Entry, Journal
 from rbd_worker.model import Executor, GuestState, Migration, Phase, Role, Verdict
 from rpcapi import payloads
 
+#: Notes after which a source does not wait for nova-compute any more.
+_SEEN_TO_BEGIN = ("guest_began_to_move", "guest_died", "settled")
+
 
 class Testimonies:
     """Thread-safe.
@@ -35,12 +38,7 @@ class Testimonies:
     def testify(self, question: payloads.Question) -> payloads.Testimony:
         """Never raises one of our errors: what cannot be observed becomes ``unknown``."""
         instance = question.instance
-        entries = tuple(
-            payloads.OpenEntry(migration=e.migration.key, role=e.migration.role.value,
-                               phase=e.phase.value, outcome=e.outcome or "",
-                               closed=not e.is_open, given_up=self._given_up(e),
-                               listed=self._list_of(e), waits=self._waits(e))
-            for e in self._journal.entries_of(instance))
+        entries = tuple(self._told(entry) for entry in self._journal.entries_of(instance))
         try:
             state = self._guests.state(instance)
             has_guest = state is not GuestState.ABSENT
@@ -67,17 +65,19 @@ class Testimonies:
         except errors.Error as e:
             return frozenset(), str(e)[:1024]
 
-    def _given_up(self, entry: Entry) -> bool:
-        """Whether this host heard that Nova gave the migration up before the guest moved."""
-        return entry.is_open and self._journal.has_record(entry.migration, "given_up")
+    def _told(self, entry: Entry) -> payloads.OpenEntry:
+        notes = self._notes(entry)
+        return payloads.OpenEntry(
+            migration=entry.migration.key, role=entry.migration.role.value,
+            phase=entry.phase.value, outcome=entry.outcome or "", closed=not entry.is_open,
+            given_up="given_up" in notes, listed=self._list_of(entry),
+            waits=_waits(entry, notes))
 
-    def _waits(self, entry: Entry) -> bool:
-        """Whether nova-compute has yet to begin to move the guest, as far as was seen here."""
-        return (entry.is_open and entry.migration.role is Role.SOURCE
-                and entry.migration.executor is Executor.NOVA
-                and entry.phase in (Phase.PRE, Phase.LIVE)
-                and not any(self._journal.has_record(entry.migration, note)
-                            for note in ("guest_began_to_move", "guest_died", "settled")))
+    def _notes(self, entry: Entry) -> frozenset[str]:
+        """What of an open entry's notes is told; a closed one's say nothing any more."""
+        if not entry.is_open:
+            return frozenset()
+        return self._journal.recorded(entry.migration, "given_up", *_SEEN_TO_BEGIN)
 
     def _list_of(self, entry: Entry) -> str | None:
         is_source = entry.is_open and entry.migration.role is Role.SOURCE
@@ -92,3 +92,10 @@ class Testimonies:
         if fact.verdict is Verdict.UNKNOWN:
             return None, False
         return probe.identity(self._directories, instance), fact.verdict is Verdict.NO
+
+
+def _waits(entry: Entry, notes: frozenset[str]) -> bool:
+    """Whether nova-compute has yet to begin to move the guest, as far as was seen here."""
+    return (entry.is_open and entry.migration.role is Role.SOURCE
+            and entry.migration.executor is Executor.NOVA
+            and entry.phase in (Phase.PRE, Phase.LIVE) and notes.isdisjoint(_SEEN_TO_BEGIN))

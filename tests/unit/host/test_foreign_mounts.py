@@ -87,10 +87,11 @@ def test_a_removal_leaves_what_is_mounted_as_it_is(
 def test_mount_points_with_blanks_and_such_are_told_as_they_are(
         tmp_path: pathlib.Path, foreign: pathlib.Path) -> None:
     name = "a b\tc\\d\nö"
-    (tmp_path / "top" / name).mkdir(parents=True)
-    (tmp_path / "top.beside").mkdir()
-    fd = os.open(tmp_path / "top", os.O_RDONLY)
+    top = tmp_path / f"top {name}"
+    (top / name).mkdir(parents=True)
+    (tmp_path / f"{top.name}.beside").mkdir()
+    fd = os.open(top, os.O_RDONLY)
     assert mounts.below(fd) == frozenset()
-    with (_bound(foreign, tmp_path / "top" / name), _bound(foreign, tmp_path / "top.beside")):
+    with (_bound(foreign, top / name), _bound(foreign, tmp_path / f"{top.name}.beside")):
         assert mounts.below(fd) == {name}
     os.close(fd)

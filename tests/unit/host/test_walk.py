@@ -3,6 +3,7 @@ import os
 import pathlib
 import shutil
 import time
+import typing as ty
 import zlib
 
 import pytest
@@ -11,7 +12,7 @@ from devstack.lab import processes
 from rbd_worker import errors
 from tests.unit.host.entries import digests, pulled
 from tests.unit.host.test_digest import plainly
-from tests.unit.host.trees import UUID, Host, meanwhile, open_descriptors
+from tests.unit.host.trees import UUID, Host, meanwhile, needs_root, open_descriptors
 
 
 def test_every_file_is_told_with_content_mode_owner_and_time(host: Host) -> None:
@@ -30,6 +31,31 @@ def test_every_file_is_told_with_content_mode_owner_and_time(host: Host) -> None
     assert (info.size, info.mode, info.mtime_ns) == (2, 0o640, 1_700_000_000_123_456_789)
     assert (info.uid, info.gid) == (os.geteuid(), os.getegid())
     assert files.root.path == "." and files.root.mode == directory.stat().st_mode & 0o7777
+
+
+def _rename(directory: pathlib.Path) -> None:
+    (directory / "disk.info").rename(directory / "renamed")
+    (directory / "sub").rename(directory / "under")
+
+
+@pytest.mark.parametrize("change", [
+    lambda d: (d / "disk.info").chmod(0o600), lambda d: (d / "sub").chmod(0o700),
+    lambda d: os.utime(d / "disk.info", ns=(1, 2_000_000_000)),
+    lambda d: os.utime(d / "sub", ns=(1, 2_000_000_000)), _rename,
+    pytest.param(lambda d: os.chown(d / "disk.info", 3, 4), marks=needs_root),
+    pytest.param(lambda d: os.chown(d / "sub", 3, 4), marks=needs_root)])
+def test_another_look_tells_each_change_as_a_first_one_does(
+        host: Host, change: ty.Callable[[pathlib.Path], None]) -> None:
+    directory = host.make(disk_info=b"{}")
+    (directory / "sub").mkdir()
+    with host.pinned() as files:
+        before = files.entries
+        files.refresh()
+        assert files.entries == before
+        change(directory)
+        files.refresh()
+        with host.pinned() as afresh:
+            assert files.entries == afresh.entries != before
 
 
 def test_parents_come_before_what_is_in_them(host: Host) -> None:
