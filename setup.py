@@ -40,8 +40,8 @@ setuptools.setup(
         "docs": ["furo", "myst-parser", "reno", "Sphinx>=8"],
         # imported only where credentials for nova-api are configured
         "openstack": ["openstacksdk>=1.0"],
-        "test": ["hypothesis", "mypy", "pytest", "pytest-rerunfailures", "pytest-timeout",
-                 "pytest-xdist", "reno", "ruff"],
+        "test": ["greenlet", "hypothesis", "mypy", "pytest", "pytest-rerunfailures",
+                 "pytest-timeout", "pytest-xdist", "reno", "ruff"],
     },
     entry_points={
         "console_scripts": [

@@ -45,7 +45,7 @@ _SETTINGS = {"audit_min_age": 900, "audit_interval": 1200, "audit_pause": 30,
              "nova_cleanup_grace": 60, "settle_interval": 30, "unresolved_retry_max": 300,
              "prepare_timeout": 900, "live_migration_retry_count": 6}
 #: When the janitor begins: most schedules are over before, those that take long have it.
-CLEAN_AFTER = 45.0
+CLEAN_AFTER = 300.0
 #: How long a series of failing calls lasts at most.
 FAILING_SECONDS = 200.0
 ROOT = "/a/root"

@@ -242,8 +242,16 @@ def _files(directory: str) -> ty.Iterator[tuple[str, bytes]]:
             if entry.is_dir(follow_symlinks=False):
                 yield from _files(entry.path)
             elif not entry.name.endswith("-shm"):  # an index of the journal's log
-                with open(entry.path, "rb", buffering=0) as file:
-                    yield entry.path, file.read()
+                yield entry.path, _content(entry.path)
+
+
+def _content(path: str) -> bytes:
+    """With half of the system calls of ``open``: there are some fifty files in each schedule."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        return os.read(fd, os.fstat(fd).st_size)
+    finally:
+        os.close(fd)
 
 
 def _should_be_over(world: World, entry: Entry, opened: dict[str, list[Entry]]) -> bool:

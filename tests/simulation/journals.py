@@ -50,16 +50,36 @@ class Journal(journal.Journal):
         db.execute("PRAGMA locking_mode=EXCLUSIVE")
         return db
 
-    @contextlib.contextmanager
-    def _transaction(self) -> ty.Iterator[ty.Any]:
+    def _transaction(self) -> ty.Any:
         self._life.check()
         if self._host.strikes("journal") or self._host.disk_is_full:
             raise errors.JournalUnusable(path=self.path, reason="database or disk is full",
                                          fix="Free space on its file system")
-        with super()._transaction() as db:
-            yield db
-            self._host.strikes("write")
-        self._host.strikes("written")
+        return _Transaction(super()._transaction(), self._host.strikes)
+
+
+class _Transaction:  # a class, for a schedule enters some sixty of these
+    """The real one; the process may be killed right before it is durable and right after."""
+
+    __slots__ = ("_real", "_strikes")
+
+    def __init__(self, real: ty.ContextManager[ty.Any], strikes: ty.Callable[[str], bool]) -> None:
+        self._real = real
+        self._strikes = strikes
+
+    def __enter__(self) -> ty.Any:
+        return self._real.__enter__()
+
+    def __exit__(self, kind: ty.Any, error: ty.Any, trace: ty.Any) -> None:
+        if error is None:
+            try:
+                self._strikes("write")
+            except BaseException as e:
+                self._real.__exit__(type(e), e, e.__traceback__)
+                raise
+        self._real.__exit__(kind, error, trace)
+        if error is None:
+            self._strikes("written")
 
 
 class Database:

@@ -2,12 +2,13 @@
 """Tasks that run one at a time, in virtual time, in an order that a seed decides.
 
 The worker's code blocks as ordinary code does: it sleeps, waits for a peer,
-takes a lock.  Each such place gives the turn away.  Threads hold the stacks
-that wait meanwhile, but never two of them run: whoever gives the turn away
-picks who is next and wakes it, so that a wait which nobody else uses costs no
-switch at all, and a *short* task, one that never waits, is run on whichever
-stack is at hand.  Nothing else decides about the order, hence a seed plays the
-same story again.
+takes a lock.  Each such place gives the turn away.  Greenlets hold the stacks
+that wait meanwhile: whoever gives the turn away picks who is next and switches
+to it, so that a wait which nobody else uses costs no switch at all, and a
+*short* task, one that never waits, is run on whichever stack is at hand.
+Nothing else decides about the order, hence a seed plays the same story again.
+All is one thread: what the worker locks, it must not hold while it waits,
+unless the lock is a :class:`Lock`.
 
 hypothesis' stateful testing does not fit here: its rules run to their end one
 after the other, and the interesting moments are inside of them.
@@ -18,6 +19,8 @@ import itertools
 import random
 import threading
 import typing as ty
+
+import greenlet
 
 Action = ty.Callable[[], ty.Any]
 
@@ -57,7 +60,7 @@ class Life:
 
 
 class Task:
-    """A piece of work of one process, and the thread that holds its stack while it waits."""
+    """A piece of work of one process, and the stack that it has while it waits."""
 
     def __init__(self, scheduler: "Scheduler", life: Life, action: Action, name: str,
                  *, is_short: bool) -> None:
@@ -65,7 +68,7 @@ class Task:
         self.life = life
         self.name = name
         self.is_short = is_short
-        self.thread: _Thread | None = None
+        self.stack: _Stack | None = None
         self.is_waiting = False
         #: Counts its waits, so that an alarm of an earlier one wakes nobody.
         self.waits = 0
@@ -110,7 +113,8 @@ class Scheduler:
         self._numbers = itertools.count()
         self._until = 0.0
         self._is_enough: ty.Callable[[], bool] = lambda: False
-        self._main = _signal()
+        #: Of who called ``run``.
+        self.main = greenlet.getcurrent()
 
     def __call__(self) -> float:
         return self.now
@@ -144,7 +148,7 @@ class Scheduler:
         :raises Killed: its process has ended meanwhile.
         """
         task = self.current
-        assert task is not None and task.thread is not None, "only a task can wait"
+        assert task is not None and task.stack is not None, "only a task can wait"
         task.life.check()
         task.waits += 1
         task.is_waiting = True
@@ -160,10 +164,10 @@ class Scheduler:
         :param is_enough: looked at whenever everyone waits; ends it earlier.
         """
         self._until, self._is_enough = until, is_enough
+        self.main = greenlet.getcurrent()
         task = self._next()
         if task is not None:
-            _start(task)
-            self._main.acquire()
+            _switch_to(task)
         if self.failures:
             raise self.failures[0]
 
@@ -214,65 +218,55 @@ class Scheduler:
     def _give_away(self, task: Task) -> None:
         """Returns when it is the task's turn again."""
         following = self._next()
-        if following is task:
-            return
         if following is None:
-            self._main.release()
-        else:
-            _start(following)
-        assert task.thread is not None
-        task.thread.turn.acquire()
+            self.main.switch()
+        elif following is not task:
+            _switch_to(following)
 
     def end_of_task(self) -> Task | None:
-        """Called by a thread whose task has ended: the next one, if it has no thread yet."""
+        """Called on a stack whose task has ended: the next one, if it has no stack yet."""
         following = self._next()
         if following is None:
-            self._main.release()
-        elif following.thread is not None:
-            following.thread.turn.release()
-            return None
-        return following
+            self.main.switch()
+        elif following.stack is not None:
+            _switch_to(following)
+        else:
+            return following
+        return None
 
 
-def _signal() -> threading.Lock:
-    """``release`` lets whoever is in ``acquire`` go on, once."""
-    lock = threading.Lock()
-    lock.acquire()
-    return lock
-
-
-class _Thread(threading.Thread):
+class _Stack:
     """Runs tasks, one after the other; idle ones are kept for later."""
 
-    def __init__(self) -> None:
-        super().__init__(daemon=True)
-        self.turn = _signal()
+    def __init__(self, main: greenlet.greenlet) -> None:
         self.task: Task | None = None
-        self.start()
+        self._greenlet = greenlet.greenlet(self._run, main)
 
-    def run(self) -> None:
+    def switch(self) -> None:
+        self._greenlet.switch()
+
+    def _run(self) -> None:
         while True:
-            self.turn.acquire()
             task = self.task
             while task is not None:
-                self.task, task.thread = task, self
+                self.task, task.stack = task, self
                 task.run()
-                task.thread = None
+                task.stack = None
                 _IDLE.append(self)
                 task = task.scheduler.end_of_task()
                 if task is not None:
                     _IDLE.remove(self)
 
 
-_IDLE: list[_Thread] = []
+_IDLE: list[_Stack] = []
 
 
-def _start(task: Task) -> None:
-    """Give a task its turn, with a thread if it has none."""
-    if task.thread is None:
-        task.thread = _IDLE.pop() if _IDLE else _Thread()
-        task.thread.task = task
-    task.thread.turn.release()
+def _switch_to(task: Task) -> None:
+    """Give a task its turn, with a stack if it has none."""
+    if task.stack is None:
+        task.stack = _IDLE.pop() if _IDLE else _Stack(task.scheduler.main)
+        task.stack.task = task
+    task.stack.switch()
 
 
 class Lock:

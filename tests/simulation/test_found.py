@@ -14,6 +14,7 @@ from rbd_worker.migration.journal import StepState
 from rbd_worker.model import Executor, Role
 from tests.simulation import play
 from tests.simulation.schedule import (
+    Audit,
     CallMishap,
     CastMishap,
     ClockSetBack,
@@ -54,7 +55,7 @@ FOUND: dict[str, tuple[int, Cloud, tuple[Happening, ...]]] = {
     "files of a failed move were placed beside those of the next one": (
         2278, _NOVA, (Move(9.8, 0, 1, end="abort"), Move(11.1, 0, 1), Disorder())),
     "a path that could not be listed ended the janitor": (
-        142, _LIBVIRT, (Failing(1, "file", 5, 3, errno.EACCES),)),
+        142, _LIBVIRT, (Audit(400, 1), Failing(1, "file", 7, 3, errno.EACCES))),
     "a guest that came back before its files were handed over lost them": (
         3618, _NOVA, (Move(9.0, 0, 1), Move(26.0, 0, 1, pace=0.01), KillAfterRecord(
             Executor.NOVA, Role.DESTINATION, "ensure_arrival_awaited", StepState.DOING, 90))),
