@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Mutations that keep JSON JSON: bytes that are turned over at random hardly ever stay so."""
 
-import copy
 import json
 import random
 import typing as ty
@@ -25,15 +24,19 @@ class JsonMutator:
     def __call__(self, data: bytes, max_size: int, seed: int) -> bytes:
         chance = random.Random(seed)
         try:
-            value = json.loads(data)
-        except (ValueError, RecursionError):
-            return _turned_over(data, chance)[:max_size]
+            made = self._json_changed(data, chance)
+        except (ValueError, RecursionError):  # no JSON, or deeper than Python goes
+            made = _turned_over(data, chance)[:max_size]
+        return made if len(made) <= max_size else data
+
+    def _json_changed(self, data: bytes, chance: random.Random) -> bytes:
+        """:raises ValueError, RecursionError: it cannot be read, or not as a whole."""
+        value = json.loads(data)
         if chance.random() < 0.05:
-            return _turned_over(data, chance)[:max_size]
+            return _turned_over(data, chance)
         for _ in range(chance.choice((1, 1, 1, 2, 4))):
             value = self._changed(value, chance)
-        made = json.dumps(value).encode()
-        return made if len(made) <= max_size else data
+        return json.dumps(value).encode()
 
     def _changed(self, value: Value, chance: random.Random) -> Value:
         """Go down some way, and change what is there."""
@@ -47,9 +50,9 @@ class JsonMutator:
         if kind < 0.08:
             del value[place]
         elif kind < 0.16 and isinstance(value, list):
-            value.insert(chance.randrange(len(value) + 1), copy.deepcopy(value[place]))
+            value.insert(chance.randrange(len(value) + 1), _copied(value[place]))
         elif kind < 0.12:
-            value[str(chance.choice(self._values))] = copy.deepcopy(value[place])
+            value[str(chance.choice(self._values))] = _copied(value[place])
         elif kind < 0.2:
             other = chance.choice(list(value) if isinstance(value, dict) else range(len(value)))
             value[place], value[other] = value[other], value[place]
@@ -66,7 +69,12 @@ class JsonMutator:
             return value + chance.choice((-1, 1, 7, -value, value, 1 << 20))
         if kind > 0.97:
             return [value] * chance.randrange(3)
-        return copy.deepcopy(chance.choice(self._values))  # it may be changed in its turn
+        return _copied(chance.choice(self._values))  # it may be changed in its turn
+
+
+def _copied(value: Value) -> Value:
+    """Also of hundreds of lists in each other, where ``copy.deepcopy`` has no stack left."""
+    return json.loads(json.dumps(value))
 
 
 def _turned_over(data: bytes, chance: random.Random) -> bytes:

@@ -41,6 +41,15 @@ def test_changed_inputs_break_no_promise(name: str, seed: int, which: int) -> No
         target.one(data)
 
 
+def test_lists_nested_too_deep_to_be_copied_are_changed_all_the_same() -> None:
+    target = _loaded("cast-message")
+    change = mutate.JsonMutator(target.words)
+    deep = [seed for seed in target.seeds if seed.count(b"[") >= 300]
+    assert len(deep) > 3
+    for seed in deep:
+        assert len({change(seed, target.max_len, number) for number in range(200)}) > 50
+
+
 _made: dict[str, targets.Target] = {}
 
 
