@@ -22,7 +22,7 @@ _MAX_BYTES = 1 << 20
 _SECTION = re.compile(r"\[\s*([^\]]+?)\s*\]")
 _ADDRESS = re.compile(
     r"(?:(?P<kind>v1|v2|any):)?(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<name>[A-Za-z0-9][\w.-]*))"
-    r"(?::(?P<port>\d{1,5}))?(?:/\d+)?")
+    r"(?::(?P<port>\d{1,5}))?(?:/\d+)?(?=[\s,;\[\]]|$)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,6 +126,8 @@ def _addresses(value: str) -> tuple[Monitor, ...]:
         return ()
     ports: dict[str, dict[str, int]] = {}
     for match in _ADDRESS.finditer(value):
+        if match["six"] and not _is_ip(match["six"]):
+            return ()
         of_host = ports.setdefault(address(match["six"] or match["name"]), {})
         if match["port"]:
             of_host.setdefault(match["kind"] or "v1", int(match["port"]))
