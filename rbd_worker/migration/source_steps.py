@@ -147,16 +147,18 @@ def ensure_guest_moved(task: Task) -> results.Result:
     (peer-to-peer migrations outlive their client), finished, or never begun.
     """
     migration, movers = task.migration, task.ports.movers
-    end = movers.end_of(migration.key)
-    if end is not None:
-        return results.Done(end)
     if movers.is_moving(migration.key):
         return results.Wait(task.ports.settings.settle_interval, "the guest is moving")
+    end = movers.end_of(migration.key)  # asked second: an end in between is not missed
+    if end is not None:
+        return results.Done(end)
     state = task.ports.hypervisor.state(migration.instance)
     if state is GuestState.OUTGOING:
         if not task.ports.hypervisor.has_job(migration.instance):
             return results.Done({"found": "its end left open, or reached just now"})
         movers.adopt(migration)
+        if task.abort_requested:  # libvirt may not have heard of it before this worker's restart
+            movers.abort(migration)
         return results.Wait(2, "libvirt still works on an earlier order")
     if not state.is_active:
         return results.Done({"found": state.value})

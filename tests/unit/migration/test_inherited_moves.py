@@ -41,6 +41,21 @@ def test_a_move_is_still_aborted_at_its_time_limit_after_a_restart(
     assert here.libvirt.orders.count(("move", guest)) == 1, "it is not ordered again"
 
 
+def test_an_abort_that_libvirt_did_not_hear_is_given_again_after_a_restart(
+        world: World, here: Host, there: Host) -> None:
+    guest, order = _moving(world, here, there)
+    here.libvirt.is_down = True
+    here.cast(conductor.abort(order))
+    here.kill()
+    here.libvirt.is_down = False
+    world.timeline.pass_time(300)
+    assert here.libvirt.states[guest] is GuestState.RUNNING
+    assert here.libvirt.orders == [("move", guest), ("abort", guest)]
+    for host in (here, there):
+        assert host.entry(order.uuid).outcome is Outcome.CANCELLED
+    assert here.has_directory(guest) and not there.has_directory(guest)
+
+
 def test_a_move_that_arrives_after_a_restart_is_completed(
         world: World, here: Host, there: Host) -> None:
     guest, order = _moving(world, here, there)

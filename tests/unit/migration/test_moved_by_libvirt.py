@@ -393,6 +393,33 @@ def test_a_destination_whose_source_vanished_waits_and_then_lets_go(world: World
     assert there.entry(order.uuid).outcome is Outcome.COMPLETED
 
 
+def test_a_move_that_ends_while_it_is_asked_for_is_not_ordered_again(
+        world: World, here: Host, there: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    guest = world.boot(here)
+    order = world.order(guest, here, there)
+    here.libvirt.next_moves = ["hang"]
+    here.cast(conductor.live_migration(order))
+    world.timeline.pass_time(3)
+    movers, (transfer,) = here.alive.ports.movers, here.libvirt.transfers
+
+    def ending_after(ask: ty.Callable[[str], ty.Any]) -> ty.Callable[[str], ty.Any]:
+        def asked(key: str) -> ty.Any:
+            found = ask(key)
+            if not transfer.is_over:  # what the thread that moves the guest does at its end
+                transfer.fail()
+                del movers._moving[key]
+                movers._ends[key] = {"error": "connection lost"}
+            return found
+        return asked
+    for name in ("is_moving", "end_of"):
+        monkeypatch.setattr(movers, name, ending_after(getattr(movers, name)))
+    world.timeline.pass_time(600)
+    assert here.libvirt.orders == [("move", guest)]
+    assert here.libvirt.states == {guest: GuestState.RUNNING}
+    assert here.entry(order.uuid).outcome is Outcome.FAILED
+    assert here.has_directory(guest) and not there.has_directory(guest)
+
+
 # -- stop, abort and force-complete ------------------------------------------
 
 
