@@ -88,9 +88,9 @@ class Bounded:
             if self._stuck >= self._limit:
                 raise self._refusal(f"{self._stuck} earlier calls have not returned")
             self._waiting.append(job)
-            if self._idle:
-                self._changed.notify()
-            elif self._threads < self._limit:
+            self._changed.notify()
+            # an idle thread that has yet to wake is meant for one question only
+            if self._idle < len(self._waiting) and self._threads < self._limit:
                 self._threads += 1
                 threading.Thread(target=self._work, name=self._name, daemon=True).start()
 

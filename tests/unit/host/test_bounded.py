@@ -8,7 +8,7 @@ import pytest
 
 from devstack.lab import processes
 from rbd_worker import errors
-from rbd_worker.host.bounded import Bounded
+from rbd_worker.host.bounded import Bounded, _Job
 
 
 class Refused(errors.Transient):
@@ -58,6 +58,18 @@ def test_one_stuck_call_leaves_the_other_threads_to_work():
     bounded = pool(threads=2)
     release = stick(bounded, 1)
     assert [bounded.run(lambda: 1) for _ in range(5)] == [1] * 5
+    release.set()
+
+
+def test_a_stuck_call_holds_up_no_question_that_came_at_the_same_moment():
+    bounded = pool(threads=2, seconds=5)
+    bounded.run(lambda: None)
+    processes.wait_until(lambda: bounded._idle == 1, 5, "an idle thread")
+    release, answers = threading.Event(), []
+    with bounded._changed:  # the idle thread wakes only when both are there
+        bounded._hand_over(_Job(release.wait))
+        bounded._hand_over(_Job(lambda: answers.append(1)))
+    processes.wait_until(lambda: answers == [1], 2, "the second answer")
     release.set()
 
 
