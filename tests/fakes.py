@@ -213,6 +213,8 @@ class Libvirt:
         except NoDirectory as e:
             raise errors.MoveUnsettled(instance=instance, reason=f"cannot open {e}") from e
         self.transfers.append(transfer)
+        if how == "lose connection":  # it goes on in libvirtd, which was silent for too long
+            raise errors.MoveInterrupted(instance=instance, reason="connection closed")
         if how != "hang":
             self._timeline.after(self.TRANSFER,
                                  transfer.fail if how == "fail" else transfer.finish)

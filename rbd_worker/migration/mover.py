@@ -119,14 +119,18 @@ class Movers:
             return {"error": f"internal error {type(e).__name__}"}
 
     def _follow(self, migration: Migration) -> None:
-        """An adopted move has an end as any other, unless libvirt cannot be asked for it."""
+        """An adopted move has an end as any other, unless libvirt cannot be asked for it.
+
+        It is adopted again then, with a pause: nobody is woken.
+        """
         with request_context.of(migration.request_id):
             end = self._end_of_adopted(migration)
         with self._lock:
             self._moving.pop(migration.key, None)
-            if end is not None:
-                self._ends[migration.key] = end
-        self.on_end((migration.key, migration.role))
+            if end is not None:  # why its order ended earlier stays told
+                self._ends[migration.key] = self._ends.get(migration.key, {}) | end
+        if end is not None:
+            self.on_end((migration.key, migration.role))
 
     def _end_of_adopted(self, migration: Migration) -> dict[str, ty.Any] | None:
         try:

@@ -144,22 +144,23 @@ def ensure_guest_moved(task: Task) -> results.Result:
     """Order the move from libvirt (executor libvirt) and wait for its end.
 
     A worker that was killed meanwhile finds the move still running
-    (peer-to-peer migrations outlive their client), finished, or never begun.
+    (peer-to-peer migrations outlive their client), finished, or never begun;
+    so does one whose connection was cut because libvirtd was silent for long.
     """
     migration, movers = task.migration, task.ports.movers
     if movers.is_moving(migration.key):
         return results.Wait(task.ports.settings.settle_interval, "the guest is moving")
     end = movers.end_of(migration.key)  # asked second: an end in between is not missed
-    if end is not None:
-        return results.Done(end)
     state = task.ports.hypervisor.state(migration.instance)
-    if state is GuestState.OUTGOING:
-        if not task.ports.hypervisor.has_job(migration.instance):
-            return results.Done({"found": "its end left open, or reached just now"})
-        movers.adopt(migration)
+    if state is GuestState.OUTGOING and task.ports.hypervisor.has_job(migration.instance):
+        movers.adopt(migration)  # also where only the connection of its order has ended
         if task.abort_requested:  # libvirt may not have heard of it before this worker's restart
             movers.abort(migration)
         return results.Wait(2, "libvirt still works on an earlier order")
+    if end is not None:
+        return results.Done(end)
+    if state is GuestState.OUTGOING:
+        return results.Done({"found": "its end left open, or reached just now"})
     if not state.is_active:
         return results.Done({"found": state.value})
     if task.abort_requested:

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Executor libvirt: moves that a restarted worker finds under way, and post-copy that broke."""
 
+import typing as ty
+
 import pytest
 
 from devstack import conductor
+from rbd_worker import errors
 from rbd_worker.model import GuestState, Outcome
 from tests.unit.conftest import MakeWorld
 from tests.world import Host, World
@@ -56,6 +59,22 @@ def test_an_abort_that_libvirt_did_not_hear_is_given_again_after_a_restart(
     assert here.has_directory(guest) and not there.has_directory(guest)
 
 
+def test_a_move_whose_connection_is_lost_is_still_aborted_at_its_time_limit(
+        world: World, here: Host, there: Host) -> None:
+    guest = world.boot(here)
+    order = world.order(guest, here, there)
+    here.libvirt.completion_timeout = 60
+    here.libvirt.next_moves = ["lose connection"]
+    here.cast(conductor.live_migration(order))
+    world.timeline.pass_time(40)
+    assert here.libvirt.states[guest] is GuestState.OUTGOING
+    world.timeline.pass_time(300)
+    assert here.libvirt.states[guest] is GuestState.RUNNING
+    assert "not complete after 60 s: abort" in here.entry(order.uuid).reason
+    assert here.libvirt.orders.count(("move", guest)) == 1, "it is not ordered again"
+    assert here.has_directory(guest) and not there.has_directory(guest)
+
+
 def test_a_move_that_arrives_after_a_restart_is_completed(
         world: World, here: Host, there: Host) -> None:
     guest, order = _moving(world, here, there)
@@ -66,6 +85,23 @@ def test_a_move_that_arrives_after_a_restart_is_completed(
     assert there.libvirt.states[guest] is GuestState.RUNNING
     assert here.entry(order.uuid).outcome is Outcome.COMPLETED
     assert not here.has_directory(guest)
+
+
+def test_a_move_that_cannot_be_followed_is_not_tried_without_a_pause(
+        world: World, here: Host, there: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    guest, _ = _moving(world, here, there)
+    follow, tried = here.libvirt.follow, []
+
+    def refused(instance: str, on_progress: ty.Any) -> str:
+        tried.append(world.timeline.now)
+        if len(tried) < 50:
+            raise errors.HypervisorUnavailable(uri="qemu:///system", reason="too many clients")
+        return follow(instance, on_progress)
+    monkeypatch.setattr(here.libvirt, "follow", refused)
+    here.restart()
+    world.timeline.pass_time(30)
+    assert here.libvirt.states[guest] is GuestState.OUTGOING
+    assert 3 < len(tried) < 20
 
 
 def test_a_guest_lost_in_post_copy_is_unresolved_on_both_hosts_and_ends_with_its_return(
