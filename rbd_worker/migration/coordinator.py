@@ -51,6 +51,8 @@ class Coordinator:
     def __init__(self, ports: Ports, pool: concurrent.futures.Executor | None = None,
                  alarms: timers.Timers | None = None) -> None:
         self.ports = ports
+        #: Held from the look for a guest's other migrations until a new one is among them.
+        self.opening = threading.Lock()
         self._lock = threading.Lock()
         self._tasks: dict[TaskKey, Task] = {}
         self._queued: set[TaskKey] = set()
@@ -108,23 +110,24 @@ class Coordinator:
         :raises errors.TooManyOpen: as ``check_room``.
         """
         self.known(migration)  # or it is refused
-        others = [t for t in self.tasks_of(migration.instance)
-                  if t.migration.key != migration.key and not t.is_closed]
-        if others and migration.executor is Executor.LIBVIRT:
-            if unique_id and self.ports.journal.has_heard(unique_id):
+        with self.opening:
+            others = [t for t in self.tasks_of(migration.instance)
+                      if t.migration.key != migration.key and not t.is_closed]
+            if others and migration.executor is Executor.LIBVIRT:
+                if unique_id and self.ports.journal.has_heard(unique_id):
+                    return None
+                raise errors.BadInput(
+                    what=f"migration {migration.key}",
+                    reason=f"migration {others[0].migration.key} of the same guest is still open")
+            self.check_room(migration)
+            if not self.ports.journal.open(migration, unique_id, rivals.note(others)):
                 return None
-            raise errors.BadInput(
-                what=f"migration {migration.key}",
-                reason=f"migration {others[0].migration.key} of the same guest is still open")
-        self.check_room(migration)
-        if not self.ports.journal.open(migration, unique_id, rivals.note(others)):
-            return None
-        for task in others:
+            task = self.adopt(migration)
+        for other in others:
             # to the same host: the new one does all that the older one would, should its guest
             # not have begun to move; to another: where the guest goes decides between them
-            task.is_superseded |= task.migration.destination == migration.destination
-            self.wake(task.key)
-        task = self.adopt(migration)
+            other.is_superseded |= other.migration.destination == migration.destination
+            self.wake(other.key)
         self.wake((migration.key, migration.role))
         return task
 

@@ -162,13 +162,15 @@ class Desk:
 
     def _open(self, migration: Migration) -> Task:
         self._coordinator.check_room(migration)
-        is_beside = any(other.migration.role is Role.DESTINATION
-                        for other in self._coordinator.tasks_of(migration.instance))
-        self._ports.journal.open(
-            migration, notes=destination_steps.note_of_area(migration) if is_beside else {})
+        with self._coordinator.opening:
+            is_beside = any(other.migration.role is Role.DESTINATION
+                            for other in self._coordinator.tasks_of(migration.instance))
+            self._ports.journal.open(
+                migration, notes=destination_steps.note_of_area(migration) if is_beside else {})
+            task = self._coordinator.adopt(migration)
         with request_context.of(migration.request_id):
             LOG.info("%s begins as destination, the guest is on %s", migration, migration.source)
-        return self._coordinator.adopt(migration)
+        return task
 
     def _check_source_sent_it(self, request: payloads.PrepareRequest | payloads.FinishRequest,
                               phase: Phase) -> None:

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who is woken when: with real threads where they matter, in virtual time elsewhere."""
 
+import dataclasses
 import itertools
 import logging
 import sqlite3
+import threading
 import time
 import typing as ty
 
@@ -11,6 +13,7 @@ import pytest
 
 from devstack import conductor
 from devstack.lab import processes
+from rbd_worker import errors
 from rbd_worker.migration.coordinator import Coordinator
 from rbd_worker.model import Executor, GuestState, Migration, Outcome, Role
 from tests.unit.conftest import MakeWorld
@@ -69,6 +72,32 @@ def test_a_task_that_is_held_blocks_no_other(world: World, threaded: Coordinator
             threaded.wake(("m1", Role.SOURCE))
         threaded.begin(_migration(2))
         _wait_until(lambda: len(threaded.tasks()) == 1)
+
+
+def test_of_two_orders_for_one_guest_at_the_same_moment_one_is_refused(
+        world: World, threaded: Coordinator, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, two = _migration(1), dataclasses.replace(_migration(1), key="m2", destination="node03")
+    journal = world.hosts[0].alive.journal
+    write, refused = journal.open, []
+    monkeypatch.setattr(threaded, "wake", lambda key: None)  # the first one stays open
+
+    def begin_two() -> None:
+        try:
+            threaded.begin(two)
+        except errors.BadInput as e:
+            refused.append(e.sentence)
+    second = threading.Thread(target=begin_two)
+
+    def while_two_comes(migration: Migration, *arguments: ty.Any) -> bool:
+        if migration is one:
+            second.start()
+            second.join(0.3)
+        return write(migration, *arguments)
+    monkeypatch.setattr(journal, "open", while_two_comes)
+    threaded.begin(one)
+    second.join(10)
+    assert [entry.migration.key for entry in world.hosts[0].entries()] == ["m1"]
+    assert ["m1 of the same guest is still open" in sentence for sentence in refused] == [True]
 
 
 def test_after_a_stop_nothing_begins(world: World) -> None:
