@@ -13,10 +13,12 @@ from devstack import gate
 from devstack import lab as labs
 from devstack.gate import services
 from devstack.lab import broker as brokers
+from devstack.lab import processes
 from devstack.lab import worker as lab_workers
 from rbd_worker.migration.journal import Entry, JournalReader, Record
 from rbd_worker.model import Role
 from tests.chaos.arena import hears
+from tests.chaos.rounds import Logs
 from tests.gate.scene import Scene
 
 #: For nova.conf of the compute hosts: a guest that dirties 48 MiB for ever takes some
@@ -30,6 +32,9 @@ COMPUTE: collections.abc.Mapping[str, collections.abc.Mapping[str, object]] = {
 _QUICK = {"audit_interval": 0, "audit_min_age": 1, "audit_pause": 1, "nova_cleanup_grace": 5,
           "settle_interval": 5, "unresolved_retry_max": 10, "tap_probe_interval": 5}
 _READY_SECONDS = 60.0
+#: What a nova-compute logs that has been answered by its libvirtd and by Ceph, every
+#: ``update_resources_interval``; and the longest time for it, a start included.
+_ANSWERED, _ANSWER_SECONDS = "Final resource view", 20.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,12 +71,14 @@ class NovaArena(Scene):
     """Used by one thread.
 
     :param ways: how the workers are set up.
+    :ivar stuck: hosts whose nova-compute had to be restarted by the last mending.
     """
 
     def __init__(self, cloud: gate.Cloud, ways: Ways) -> None:
         super().__init__(cloud)
         self._ways = ways
         self._killed: set[str] = set()
+        self.stuck: list[str] = []
 
     def begin(self) -> None:
         """Start both workers and wait until they hear."""
@@ -114,6 +121,7 @@ class NovaArena(Scene):
         for worker in self.workers.values():
             worker.service.resume()
         self._killed.clear()
+        self._restart_stuck()
         self._wait_for_nova()
         self.wait_hearing()
         return ended
@@ -135,6 +143,23 @@ class NovaArena(Scene):
 
     def _start_worker(self, host: labs.Host) -> None:
         self.workers[host.name] = lab_workers.start(host)
+
+    def _restart_stuck(self) -> None:
+        """As an operator would: now and then one waits for ever on a libvirtd that has ended.
+
+        It tells the conductor that it is up all the same, and answers no call.
+        """
+        logs = {host.name: Logs([self.cloud.compute_log(host.name)]) for host in self.hosts}
+        deadline = time.monotonic() + processes.patience(_ANSWER_SECONDS)
+        while self._unanswered(logs) and time.monotonic() < deadline:
+            time.sleep(0.5)
+        self.stuck = self._unanswered(logs)
+        for name in self.stuck:
+            self.cloud.compute(name).kill9()
+            self.cloud.compute(name).start()
+
+    def _unanswered(self, logs: collections.abc.Mapping[str, Logs]) -> list[str]:
+        return [name for name, log in logs.items() if _ANSWERED not in log.since()]
 
     def _wait_for_nova(self) -> None:
         """Return once each nova-compute has told the conductor that it runs and takes guests."""

@@ -116,6 +116,9 @@ def run(arena: NovaArena, servers: collections.abc.Sequence[str], draw: Draw) ->
         fault.strike(moves[0].scene(draw.choice))
     time.sleep(draw.lasts)
     complaints += [f"the worker on {name} had ended" for name in arena.mend(draw.choice)]
+    restarted = tuple(f"restart nova-compute on {name}" for name in arena.stuck)
+    if draw.is_harmless and restarted:
+        complaints.append("a nova-compute got stuck beside faults of workers alone")
     rounds = []
     for move in moves:
         began = time.monotonic()
@@ -130,6 +133,6 @@ def run(arena: NovaArena, servers: collections.abc.Sequence[str], draw: Draw) ->
             retries=text.count("Retrying "), rest=rest, complaints=tuple(complaints),
             unresolved=sum("] is unresolved" in line and move.uuid in line
                            for line in text.splitlines()),
-            by_hand=tuple(move.operator.done)))
+            by_hand=(*restarted, *move.operator.done)))
         complaints = []
     return rounds
