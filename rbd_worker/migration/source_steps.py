@@ -145,7 +145,7 @@ def ensure_guest_moved(task: Task) -> results.Result:
 
     A worker that was killed meanwhile finds the move still running
     (peer-to-peer migrations outlive their client), finished, or never begun;
-    so does one whose connection was cut because libvirtd was silent for long.
+    so does one that stood still for so long that libvirtd closed its connection.
     """
     migration, movers = task.migration, task.ports.movers
     if movers.is_moving(migration.key):

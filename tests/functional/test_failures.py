@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Executor libvirt: what goes wrong in the middle, and comes right."""
 
+import time
+
 import pytest
 
 from rbd_worker.model import Outcome
@@ -10,6 +12,8 @@ pytestmark = pytest.mark.lab
 
 #: MiB/s: a guest that dirties its memory without end never converges.
 SLOW = {"live_migration_bandwidth": 10}
+#: More seconds than libvirtd waits for a client: keepalive_interval times keepalive_count + 1.
+SILENCE = 35
 
 
 def test_qemu_killed_at_the_destination_rolls_back(fleet: Fleet):
@@ -89,6 +93,23 @@ def test_a_move_that_arrives_only_with_help_gets_it_from_the_next_worker(fleet: 
     entries = fleet.closed(order, seconds=90)
     assert {e.outcome for e in entries.values()} == {Outcome.COMPLETED}
     assert guest.running_on() == ["node2"]
+
+
+def test_a_worker_that_stood_still_looks_after_its_move_again(fleet: Fleet):
+    """libvirtd closes the connection of a client that is silent for half a minute."""
+    fleet.start(libvirt={"live_migration_bandwidth": 60, "live_migration_downtime": 3000,
+                         "live_migration_downtime_steps": 3, "live_migration_downtime_delay": 3})
+    guest = fleet.lab.define_guest(fleet.one, busy=True)
+    guest.wait_for_console(fleet.one)
+    order = fleet.move(guest, fleet.one, fleet.two)
+    fleet.until(lambda: guest.state(fleet.two) is not None, "the guest at the destination")
+    fleet.workers["node1"].service.pause()
+    time.sleep(SILENCE)
+    fleet.workers["node1"].service.resume()
+    entries = fleet.closed(order, seconds=90)
+    assert {e.outcome for e in entries.values()} == {Outcome.COMPLETED}
+    assert guest.running_on() == ["node2"]
+    assert "is watched again" in fleet.workers["node1"].log_text
 
 
 def test_the_broker_restarted_between_two_migrations_loses_nothing(fleet: Fleet):
