@@ -3,6 +3,7 @@
 
 import concurrent.futures
 import threading
+import time
 
 import pytest
 
@@ -68,3 +69,27 @@ def test_a_broker_that_is_away_is_told_and_asked_again():
     with pytest.raises(errors.BrokerUnavailable):
         consumers.count()
     assert consumers.count() == 1
+
+
+def test_after_an_error_that_is_not_foreseen_nobody_gets_an_older_answer():
+    broker = Broker()
+
+    def ask() -> int:
+        number = broker.ask()
+        if number > 1:
+            raise RuntimeError("not foreseen")
+        return 0
+    consumers = Consumers(ask)
+    with concurrent.futures.ThreadPoolExecutor(9) as pool:
+        first = pool.submit(consumers.count)
+        assert broker.begun.acquire(timeout=10)
+        later = [pool.submit(consumers.count) for _ in range(8)]
+        while not all(each.running() for each in later):
+            pass
+        time.sleep(0.1)  # all of them wait for the one question by now
+        for _ in range(9):
+            broker.may_end.release()
+        assert first.result(10) == 0
+        for each in later:
+            with pytest.raises((RuntimeError, errors.BrokerUnavailable)):
+                each.result(10)
