@@ -17,6 +17,9 @@ from rbd_worker.model import GuestState, Migration, Role
 
 LOG = logging.getLogger(__name__)
 
+#: Seconds until a move that could not be followed is adopted again.
+AGAIN_SECONDS = 2.0
+
 
 class Movers:
     """Thread-safe.
@@ -119,18 +122,16 @@ class Movers:
             return {"error": f"internal error {type(e).__name__}"}
 
     def _follow(self, migration: Migration) -> None:
-        """An adopted move has an end as any other, unless libvirt cannot be asked for it.
-
-        It is adopted again then, with a pause: nobody is woken.
-        """
+        """An adopted move has an end as any other, unless libvirt cannot be asked for it."""
         with request_context.of(migration.request_id):
             end = self._end_of_adopted(migration)
+        if end is None:
+            self._shutdown.wait(AGAIN_SECONDS)
         with self._lock:
             self._moving.pop(migration.key, None)
             if end is not None:  # why its order ended earlier stays told
                 self._ends[migration.key] = self._ends.get(migration.key, {}) | end
-        if end is not None:
-            self.on_end((migration.key, migration.role))
+        self.on_end((migration.key, migration.role))
 
     def _end_of_adopted(self, migration: Migration) -> dict[str, ty.Any] | None:
         try:
