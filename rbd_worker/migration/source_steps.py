@@ -24,14 +24,22 @@ _ABORTED = results.TurnBack(Outcome.CANCELLED, "aborted before the guest began t
 
 def ensure_files_pinned(task: Task) -> results.Result:
     """Hold every file by an open descriptor, so that nothing is lost when Nova removes them."""
-    ports, instance = task.ports, task.migration.instance
-    if ports.hypervisor.state(instance) is GuestState.ABSENT and not _has_moved(task):
-        error = errors.GuestNotHere(instance=instance, host=task.migration.source)
+    if _state_here(task) is GuestState.ABSENT and not _has_moved(task):
+        error = errors.GuestNotHere(instance=task.migration.instance, host=task.migration.source)
         return results.TurnBack(Outcome.FAILED, error.sentence)
     files = pins.pinned(task)
     if files is None:
         return results.Done({"files": 0})
     return results.Done({"files": len(files.entries), "identity": files.lasting_identity})
+
+
+def _state_here(task: Task) -> GuestState:
+    """The order may come while libvirtd is restarted; Nova does not wait for anybody then."""
+    settings = task.ports.settings
+    retrying = retries.each_second(0 if task.is_nova else settings.live_migration_retry_count,
+                                   task.ports.shutdown)
+    state: GuestState = retrying(task.ports.hypervisor.state, task.migration.instance)
+    return state
 
 
 def _has_moved(task: Task) -> bool:

@@ -377,6 +377,18 @@ def test_while_libvirt_here_is_down_nothing_is_concluded(world: World, here: Hos
     assert here.entry(order.uuid).outcome is Outcome.COMPLETED
 
 
+def test_an_order_that_comes_while_libvirt_is_restarted_is_carried_out(world: World, here: Host,
+                                                                       there: Host) -> None:
+    guest = world.boot(here)
+    here.libvirt.is_down = True
+    world.timeline.after(5, lambda: setattr(here.libvirt, "is_down", False))
+    here.cast(conductor.live_migration(order := world.order(guest, here, there)))
+    world.timeline.pass_time(600)
+    assert here.entry(order.uuid).outcome is Outcome.COMPLETED
+    assert there.libvirt.states == {guest: GuestState.RUNNING}
+    assert not here.has_directory(guest)
+
+
 def test_a_destination_whose_source_vanished_waits_and_then_lets_go(world: World, here: Host,
                                                                     there: Host) -> None:
     """The source is killed right after the destination is ready, and is back much later."""
