@@ -13,7 +13,7 @@ LOG = logging.getLogger(__name__)
 class Periodic:
     """Does ``action`` at once and then every ``seconds`` until the shutdown.
 
-    One of our errors is logged, and the next turn comes all the same.
+    An error is logged, and the next turn comes all the same.
 
     :param name: of the thread.
     :param seconds: from the end of one turn to the next; 0 for no turn at all.
@@ -38,4 +38,6 @@ class Periodic:
                 self._action()
             except errors.Error as e:
                 LOG.warning("%s: %s", self._trouble, e.sentence)
+            except Exception:
+                LOG.exception("%s, in a way that is not foreseen", self._trouble)
             self._shutdown.wait(self._seconds)

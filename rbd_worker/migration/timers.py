@@ -3,9 +3,12 @@
 
 import heapq
 import itertools
+import logging
 import threading
 import time
 import typing as ty
+
+LOG = logging.getLogger(__name__)
 
 
 class Timers:
@@ -47,7 +50,14 @@ class Timers:
                 if self._stopped:
                     return
             if action is not None:
-                action()
+                self._act(action)
+
+    def _act(self, action: ty.Callable[[], None]) -> None:
+        """Whatever comes of it, the other timers are due as well."""
+        try:
+            action()
+        except Exception:  # no thread can be started, say
+            LOG.exception("what was due could not be done")
 
     def _drop_replaced(self) -> None:
         self._heap = [entry for entry in self._heap

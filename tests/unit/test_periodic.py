@@ -29,6 +29,19 @@ def test_an_error_is_told_and_the_next_turn_comes(caplog: pytest.LogCaptureFixtu
     assert "the round came to nothing: libvirt at qemu:///system" in caplog.text
 
 
+def test_an_error_that_is_not_foreseen_does_not_end_it(caplog: pytest.LogCaptureFixture) -> None:
+    shutdown, turns = threading.Event(), threading.Semaphore(0)
+
+    def fail() -> None:
+        turns.release()
+        raise KeyError("x")
+
+    Periodic("t", fail, 0.01, shutdown, "the round came to nothing").start()
+    assert turns.acquire(timeout=10) and turns.acquire(timeout=10)
+    shutdown.set()
+    assert "the round came to nothing, in a way that is not foreseen" in caplog.text
+
+
 def test_an_interval_of_zero_is_never() -> None:
     turns = threading.Semaphore(0)
     Periodic("t", turns.release, 0, threading.Event(), "trouble").start()

@@ -69,6 +69,15 @@ def test_an_action_may_set_the_next_timer(timers: Timers) -> None:
     assert bell.heard.wait(5)
 
 
+def test_an_action_that_fails_keeps_no_other_from_its_turn(timers: Timers) -> None:
+    def fail() -> None:
+        raise RuntimeError("can't start new thread")
+    bell = Bell()
+    timers.after(0.01, "fails", fail)
+    timers.after(0.1, "rings", bell.ring)
+    assert bell.heard.wait(5)
+
+
 def test_after_a_stop_nothing_is_called_and_the_thread_is_gone() -> None:
     before = threading.active_count()
     timers, bell = Timers(), Bell()
