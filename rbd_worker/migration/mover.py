@@ -45,26 +45,14 @@ class Movers:
 
     def start(self, migration: Migration, order: MoveOrder) -> None:
         """Begin to move a guest, if that is not being done already."""
-        with self._lock:
-            if migration.key in self._moving:
-                return
-            thread = threading.Thread(target=self._run, args=(migration, order), daemon=True,
-                                      name=f"move-{migration.instance[:8]}")
-            self._moving[migration.key] = thread
-        thread.start()
+        self._begin(migration, lambda: self._run(migration, order))
 
     def adopt(self, migration: Migration) -> None:
         """Look after a move that runs since before this worker was started, if nobody does.
 
         It takes no slot: it has begun already.
         """
-        with self._lock:
-            if migration.key in self._moving:
-                return
-            thread = threading.Thread(target=self._follow, args=(migration,), daemon=True,
-                                      name=f"move-{migration.instance[:8]}")
-            self._moving[migration.key] = thread
-        thread.start()
+        self._begin(migration, lambda: self._follow(migration))
 
     def is_moving(self, key: str) -> bool:
         with self._lock:
@@ -96,6 +84,21 @@ class Movers:
             self._hypervisor.force_complete(migration.instance)
         except errors.Error as e:
             LOG.warning("%s cannot be forced to complete now: %s", migration, e.sentence)
+
+    def _begin(self, migration: Migration, action: ty.Callable[[], None]) -> None:
+        """A thread for it; where none can be started, nobody is moving it."""
+        with self._lock:
+            if migration.key in self._moving:
+                return
+            thread = threading.Thread(target=action, daemon=True,
+                                      name=f"move-{migration.instance[:8]}")
+            self._moving[migration.key] = thread
+        try:
+            thread.start()
+        except RuntimeError:
+            with self._lock:
+                del self._moving[migration.key]
+            raise
 
     def _end(self, migration: Migration) -> None:
         try:

@@ -299,3 +299,19 @@ def test_a_move_that_cannot_be_followed_is_looked_at_again(
     movers.adopt(_migration(1))
     ends.wait(1)
     assert movers.end_of("m1") is None and not movers.is_moving("m1")
+
+
+def test_a_move_for_which_no_thread_can_be_started_may_be_ordered_again(
+        guests: Guests, shutdown: threading.Event, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+    movers, ends = _movers(guests, shutdown)
+    for begin in (lambda: movers.start(_migration(1), ORDER), lambda: movers.adopt(_migration(1))):
+        with monkeypatch.context() as full:
+            full.setattr(threading.Thread, "start", refused)
+            with pytest.raises(RuntimeError):
+                begin()
+        assert not movers.is_moving("m1")
+    guests.may_end.set()
+    movers.start(_migration(1), ORDER)
+    ends.wait(1)
