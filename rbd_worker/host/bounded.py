@@ -91,8 +91,18 @@ class Bounded:
             self._changed.notify()
             # an idle thread that has yet to wake is meant for one question only
             if self._idle < len(self._waiting) and self._threads < self._limit:
-                self._threads += 1
-                threading.Thread(target=self._work, name=self._name, daemon=True).start()
+                self._start_thread(job)
+
+    def _start_thread(self, job: _Job) -> None:
+        """One more thread; where the system has none left, those that are there have to do."""
+        try:
+            threading.Thread(target=self._work, name=self._name, daemon=True).start()
+        except RuntimeError as e:
+            if not self._threads:
+                self._waiting.remove(job)
+                raise self._refusal(str(e)) from e
+        else:
+            self._threads += 1
 
     def _leave(self, job: _Job, limit: float) -> None:
         """Give ``job`` up, unless it ended at this very moment."""

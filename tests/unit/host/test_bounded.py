@@ -73,6 +73,20 @@ def test_a_stuck_call_holds_up_no_question_that_came_at_the_same_moment():
     release.set()
 
 
+def test_questions_are_answered_again_once_the_system_has_threads_again(
+        monkeypatch: pytest.MonkeyPatch):
+    def refused(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+    bounded = pool(threads=2, seconds=5)
+    with monkeypatch.context() as full:
+        full.setattr(threading.Thread, "start", refused)
+        for _ in range(3):
+            with pytest.raises(Refused, match="can't start new thread"):
+                bounded.run(lambda: None)
+    assert bounded.run(lambda: "again") == "again"
+    assert bounded.stuck == 0
+
+
 def test_questions_are_answered_again_once_a_stuck_call_returned():
     bounded = pool(threads=2)
     release = stick(bounded, 2)
