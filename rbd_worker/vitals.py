@@ -34,7 +34,7 @@ class WatchedPool(concurrent.futures.ThreadPoolExecutor):
         super().__init__(threads, thread_name_prefix=name)
         self._clock = clock
         self._counting = threading.Lock()
-        self._waiting = 0
+        self._waiting: set[object] = set()
         self._moved = clock()
 
     def submit(self, fn: ty.Callable[P, T], /, *args: P.args,
@@ -42,12 +42,12 @@ class WatchedPool(concurrent.futures.ThreadPoolExecutor):
         with self._counting:
             if not self._waiting:
                 self._moved = self._clock()  # an idle pool had nothing to move
-            self._waiting += 1
+            self._waiting.add(one := object())
         try:
-            return super().submit(self._counted, functools.partial(fn, *args, **kwargs))
-        except RuntimeError:  # shut down
+            return super().submit(self._counted, one, functools.partial(fn, *args, **kwargs))
+        except RuntimeError:  # shut down; or it waits, but no thread could be started for it
             with self._counting:
-                self._waiting -= 1
+                self._waiting.discard(one)
             raise
 
     def stuck_for(self) -> float:
@@ -55,9 +55,9 @@ class WatchedPool(concurrent.futures.ThreadPoolExecutor):
         with self._counting:
             return self._clock() - self._moved if self._waiting else 0.0
 
-    def _counted(self, call: ty.Callable[[], T]) -> T:
+    def _counted(self, one: object, call: ty.Callable[[], T]) -> T:
         with self._counting:
-            self._waiting -= 1
+            self._waiting.discard(one)
             self._moved = self._clock()
         return call()
 

@@ -204,6 +204,20 @@ def test_a_pool_that_was_shut_down_has_nothing_waiting() -> None:
     assert pool.stuck_for() == 0
 
 
+def test_a_pool_that_could_not_start_a_thread_once_is_not_stuck_for_ever(
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+    pool = vitals.WatchedPool(1, "test")
+    with monkeypatch.context() as full:
+        full.setattr(threading.Thread, "start", refused)
+        with pytest.raises(RuntimeError):
+            pool.submit(_well)  # it waits all the same, and is done with the next one
+    pool.submit(_well).result(5)
+    assert pool.stuck_for() == 0
+    pool.shutdown()
+
+
 def test_a_thread_that_has_ended_is_missed_by_name() -> None:
     release = threading.Event()
     living = threading.Thread(target=release.wait, args=(10,), name="living")
