@@ -364,12 +364,6 @@ class Movers(mover.Movers):
             self._slots = ty.cast(ty.Any, scheduler.Slots(
                 worker.host.world.scheduler, settings.max_concurrent_live_migrations))
 
-    def start(self, migration: Migration, order: ty.Any) -> None:
-        self._begin(migration, functools.partial(self._run, migration, order))
-
-    def adopt(self, migration: Migration) -> None:
-        self._begin(migration, functools.partial(self._follow, migration))
-
     def _begin(self, migration: Migration, action: ty.Callable[[], None]) -> None:
         with self._lock:
             if migration.key not in self._moving:
