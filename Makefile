@@ -6,6 +6,9 @@ VENV := .venv/bin
 HOST ?= node1
 SETUP := $(PYTHON) -m devstack.setup
 LAB := $(VENV)/python -m devstack.lab
+# The functional tests wait more than they compute: two labs at a time, each with half of them.
+LABS ?= 2
+ON_LABS := $(VENV)/pytest -q --durations=10 -n $(LABS) --dist loadfile tests/functional
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo demo-embedded test test-unit test-functional lint bench chaos chaos-nova \
@@ -25,9 +28,9 @@ demo-embedded: ## A simulated move in one process, without root
 	@$(SETUP) --embedded
 	@$(VENV)/python -m devstack.demo_embedded
 
-test: setup ## All tests, those on the lab too (root)
+test: setup ## All tests, those on the labs too; LABS=1 for one lab instead of two (root)
 	@$(VENV)/pytest -q -n auto tests/unit tests/simulation $(ARGS)
-	@$(VENV)/pytest -q --durations=10 tests/functional $(ARGS)
+	@$(ON_LABS) $(ARGS)
 
 test-unit: ## Tests that need no lab and no root
 	@$(SETUP) --embedded
@@ -35,8 +38,8 @@ test-unit: ## Tests that need no lab and no root
 	@# in processes of its own: what a test left behind there would be in every schedule
 	@$(VENV)/pytest -q -n auto tests/simulation $(ARGS)
 
-test-functional: setup ## Tests on the lab (root)
-	@$(VENV)/pytest -q --durations=10 tests/functional $(ARGS)
+test-functional: setup ## Tests on the labs (root)
+	@$(ON_LABS) $(ARGS)
 
 lint: ## ruff and mypy --strict
 	@$(SETUP) build
