@@ -37,23 +37,46 @@ _STALE = 3600
 _WITNESS = "path"
 
 
-@contextlib.contextmanager
-def lay(directories: Instances, instance: str) -> ty.Iterator[PathProbe]:
-    """A nonce for the peer to look for, there until the block ends, and the identity.
+class Nonce:
+    """A file for the peer to look for, there until it is closed.
 
+    :ivar probe: its name, and the identity of the instance's directory as it was laid down.
     :raises errors.Error: it could not be laid down.
     """
-    nonce = secrets.token_hex(16)
-    label = f"{directories.path} ({_AREA})"
-    with syscalls.held(directories.area(_AREA)) as area:
-        with syscalls.translated(label):
-            _remove_stale(area)
-            os.close(syscalls.create_file(nonce, area))
+
+    def __init__(self, directories: Instances, instance: str) -> None:
+        self._name = secrets.token_hex(16)
+        self._area = directories.area(_AREA)
         try:
-            yield _identity(directories, instance, nonce)
-        finally:  # one that cannot be removed now is stale later
+            with syscalls.translated(f"{directories.path} ({_AREA})"):
+                _remove_stale(self._area)
+                os.close(syscalls.create_file(self._name, self._area))
+        except BaseException:
+            os.close(self._area)
+            raise
+        try:
+            self.probe = _identity(directories, instance, self._name)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Take it away; one that cannot be removed now is stale later."""
+        try:
             with contextlib.suppress(OSError):
-                os.unlink(nonce, dir_fd=area)
+                os.unlink(self._name, dir_fd=self._area)
+        finally:
+            os.close(self._area)
+
+
+@contextlib.contextmanager
+def lay(directories: Instances, instance: str) -> ty.Iterator[PathProbe]:
+    """A nonce that is there until the block ends.
+
+    :raises errors.Error: as :class:`Nonce`.
+    """
+    with contextlib.closing(Nonce(directories, instance)) as nonce:
+        yield nonce.probe
 
 
 def identity(directories: Instances, instance: str, nonce: str = "") -> PathProbe:

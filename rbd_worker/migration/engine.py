@@ -73,7 +73,7 @@ def _forward(task: Task) -> Parked | None:
             _turn_back(task, result)
             return None
         finished = [(step.name, StepState.DONE, result.data)]
-        task.attempts = 0
+        task.begin_afresh()
         task.waits_for = ""
         LOG.debug("%s %s", task.migration, step.name)
     task.record(*finished)
@@ -119,7 +119,7 @@ def _turn_back(task: Task, turn: results.TurnBack) -> None:
     LOG.warning("%s turns back (%s): %s", task.migration, turn.outcome, turn.reason)
     task.record(("turned_back", StepState.NOTE,
                  {"outcome": turn.outcome.value, "reason": turn.reason}), phase=Phase.ROLLBACK)
-    task.attempts = 0
+    task.begin_afresh()
 
 
 def turn_forward(task: Task) -> None:
@@ -130,7 +130,7 @@ def turn_forward(task: Task) -> None:
     """
     LOG.warning("%s goes on: the guest has come all the same", task.migration)
     task.record(("turned_forward", StepState.NOTE, {}), phase=Phase.LIVE)
-    task.attempts = 0
+    task.begin_afresh()
 
 
 def _backward(task: Task) -> None:

@@ -9,10 +9,10 @@ proof: see :mod:`rbd_worker.host.evidence`.
 import logging
 import typing as ty
 
-from rbd_worker import errors, retries
-from rbd_worker.host import instances, probe
+from rbd_worker import errors
+from rbd_worker.host import instances
 from rbd_worker.host.hypervisor import MoveOrder
-from rbd_worker.migration import pins, proof, quarrel, records, results, rivals
+from rbd_worker.migration import attempts, pins, proof, quarrel, records, results, rivals
 from rbd_worker.migration.task import Task
 from rbd_worker.model import GuestState, Outcome
 from rpcapi import payloads
@@ -24,7 +24,10 @@ _ABORTED = results.TurnBack(Outcome.CANCELLED, "aborted before the guest began t
 
 def ensure_files_pinned(task: Task) -> results.Result:
     """Hold every file by an open descriptor, so that nothing is lost when Nova removes them."""
-    if _state_here(task) is GuestState.ABSENT and not _has_moved(task):
+    here = _state_here(task)
+    if isinstance(here, results.Wait):
+        return here
+    if here is GuestState.ABSENT and not _has_moved(task):
         error = errors.GuestNotHere(instance=task.migration.instance, host=task.migration.source)
         return results.TurnBack(Outcome.FAILED, error.sentence)
     files = pins.pinned(task)
@@ -33,13 +36,11 @@ def ensure_files_pinned(task: Task) -> results.Result:
     return results.Done({"files": len(files.entries), "identity": files.lasting_identity})
 
 
-def _state_here(task: Task) -> GuestState:
+def _state_here(task: Task) -> GuestState | results.Wait:
     """The order may come while libvirtd is restarted; Nova does not wait for anybody then."""
-    settings = task.ports.settings
-    retrying = retries.each_second(0 if task.is_nova else settings.live_migration_retry_count,
-                                   task.ports.shutdown)
-    state: GuestState = retrying(task.ports.hypervisor.state, task.migration.instance)
-    return state
+    def asked() -> GuestState:
+        return task.ports.hypervisor.state(task.migration.instance)
+    return asked() if task.is_nova else attempts.attempt(task, asked)
 
 
 def _has_moved(task: Task) -> bool:
@@ -85,14 +86,13 @@ def ensure_destination_prepared(task: Task) -> results.Result:
                                 "the guest moves already, and another order was there first")
         if here is GuestState.ABSENT:
             return results.Done({"skipped": "the guest has left already"})
-    retrying = retries.each_second(task.ports.settings.live_migration_retry_count,
-                                   task.ports.shutdown)
-    with probe.lay(task.ports.directories, task.migration.instance) as laid:
-        reply = retrying(_prepare, task, laid)
+    reply = attempts.attempt_with_nonce(task, lambda laid: _prepare(task, laid))
+    if isinstance(reply, results.Wait):
+        return reply
     if reply is None:
         return _ABORTED
     return results.Done({
-        "shared": reply.shared, "staged": reply.staged, "attempts": _attempts(retrying),
+        "shared": reply.shared, "staged": reply.staged, "attempts": task.tries,
         "inbound_address": reply.inbound_address, "graphics_listen": reply.graphics_listen})
 
 
@@ -104,9 +104,8 @@ def _prepare(task: Task, laid: payloads.PathProbe) -> payloads.PrepareReply | No
     if pins.are_lost(task):  # an empty list would take the place of what is staged there
         raise errors.DirectoryLost(instance=migration.instance, host=migration.source)
     files = pins.pinned(task)
-    if files is not None and task.attempts:
+    if files is not None and task.tries > 1:
         files.refresh()
-    task.attempts += 1
     request = payloads.PrepareRequest(
         migration=migration.key, instance=migration.instance, source=migration.source,
         destination=migration.destination, executor=migration.executor.value,
@@ -188,16 +187,15 @@ def ensure_guest_moved(task: Task) -> results.Result:
 
 def ensure_files_handed_over(task: Task) -> results.Result:
     """The destination has placed every file as it ended here, durably, by digest."""
-    migration, ports = task.migration, task.ports
     staged = task.notes.get("ensure_destination_prepared", {}).get("staged", {})
-    retrying = retries.each_second(ports.settings.live_migration_retry_count, ports.shutdown)
     try:
-        with probe.lay(ports.directories, migration.instance) as laid:
-            reply = retrying(_hand_over, task, laid, staged)
+        reply = attempts.attempt_with_nonce(task, lambda laid: _hand_over(task, laid, staged))
     except errors.UnsafeDirectory as e:
         if "skipped" not in task.notes.get("ensure_destination_prepared", {}):
             raise  # the destination waits for them, and this host for the destination
         return results.Done({"skipped": e.sentence})  # the guest has moved all the same
+    if isinstance(reply, results.Wait):
+        return reply
     if reply.shared:
         return results.Done({"shared": True})
     return results.Done({"placed": reply.placed, "own": list(reply.own)})
@@ -313,7 +311,3 @@ def _advice(task: Task, opinion: quarrel.Opinion) -> str:
         f"{migration.source}: do not start or reboot it, Nova would start a second guest on the "
         "same disks; rbd-workerctl trash restore here, then virsh migrate --live --p2p "
         f"--undefinesource --persistent on {migration.destination} back to {migration.source}")
-
-
-def _attempts(retrying: ty.Any) -> int:
-    return int(retrying.statistics.get("attempt_number", 1))

@@ -12,7 +12,7 @@ import time
 import typing as ty
 
 from rbd_worker import conf, errors, news
-from rbd_worker.host import evidence, hypervisor, instances, peers, trash, walk
+from rbd_worker.host import evidence, hypervisor, instances, peers, probe, trash, walk
 from rbd_worker.migration import journal as journals
 from rbd_worker.migration import mover, records
 from rbd_worker.model import Executor, Migration, Outcome, Phase, Role
@@ -66,6 +66,11 @@ class Task:
         #: Steps that could not be done, and that the migration goes on without; why.
         self.skipped: dict[str, errors.Error] = {}
         self.attempts = 0
+        #: Attempts of the present step to ask another host, and when the last one was.
+        self.tries = 0
+        self.tried_at = 0.0
+        #: Laid down for the peer to look for, while it is asked again and again.
+        self.nonce: probe.Nonce | None = None
         #: What Nova's record adds to the reason, and when it was read.
         self.remark: tuple[float, str] | None = None
         #: The later migration whose source waits until this one's remains are removed.
@@ -157,5 +162,17 @@ class Task:
         files, self.files = self.files, None
         if files is not None:
             files.close()
+        self.lift_nonce()
         self.prepare = None
         self.finish = None
+
+    def lift_nonce(self) -> None:
+        """Take it away; safe to repeat."""
+        nonce, self.nonce = self.nonce, None
+        if nonce is not None:
+            nonce.close()
+
+    def begin_afresh(self) -> None:
+        """Another step is due, or the way back."""
+        self.attempts = self.tries = 0
+        self.lift_nonce()

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Executor libvirt: what goes wrong in the middle, and comes right."""
 
+import dataclasses
 import time
 
 import pytest
@@ -138,3 +139,22 @@ def test_a_destination_without_worker_ends_in_a_failed_migration(fleet: Fleet):
     entry = fleet.entry(fleet.one, order)
     assert entry.outcome is Outcome.FAILED and "node2" in entry.reason
     assert guest.running_on() == ["node1"] and guest.directory(fleet.one).is_dir()
+
+
+def test_hosts_without_a_worker_hold_up_no_order_to_another_host(fleet: Fleet):
+    """As during a rollout; each of them is asked 31 times, a second apart."""
+    fleet.start(workers=2)
+    lost = []
+    for _ in range(3):
+        order = dataclasses.replace(
+            fleet.order(fleet.lab.define_guest(fleet.one), fleet.one, fleet.two),
+            destination="node9")
+        fleet.conductor.live_migrate(order)
+        lost.append(order)
+    guest = fleet.lab.define_guest(fleet.one)
+    order = fleet.move(guest, fleet.one, fleet.two)
+    entries = fleet.closed(order, seconds=120)
+    assert {e.outcome for e in entries.values()} == {Outcome.COMPLETED}
+    for each in lost:
+        entry = fleet.entry(fleet.one, each)
+        assert entry is not None and entry.is_open, "they were over: this shows nothing"
