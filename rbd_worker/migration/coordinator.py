@@ -215,11 +215,11 @@ class Coordinator:
             if self.ports.shutdown.is_set():
                 return
             parked = engine.run(task)
+            if parked is not None and parked.seconds > 0:  # before anybody else's look sets it
+                self._timers.after(parked.seconds, key, lambda: self.wake(key))
         if parked is None:
             self._forget(key)
             self.wake_instance(task.migration.instance)  # others may wait for its end
-        elif parked.seconds > 0:
-            self._timers.after(parked.seconds, key, lambda: self.wake(key))
 
     # -- requests about open migrations ----------------------------------------
 
