@@ -153,12 +153,17 @@ class Host:
 
 
 def _is_init(argv: list[str], host_root: pathlib.Path) -> bool:
-    return argv[-2:] == [str(INIT), str(host_root)] and not argv[0].endswith("unshare")
+    return (_is_any_init(argv) and argv[-1] == str(host_root)
+            and not argv[0].endswith("unshare"))
 
 
 def _is_of_lab(argv: list[str], root: pathlib.Path) -> bool:
-    return (len(argv) > 1 and argv[-2] == str(INIT)
-            and pathlib.PurePath(argv[-1]).parent == root)
+    return _is_any_init(argv) and pathlib.PurePath(argv[-1]).parent == root
+
+
+def _is_any_init(argv: list[str]) -> bool:
+    """Whichever checkout started it: the directory of the lab tells whose host it is."""
+    return len(argv) > 1 and pathlib.PurePath(argv[-2]).parts[-3:] == INIT.parts[-3:]
 
 
 def start(lay: layout.Layout, names: collections.abc.Iterable[str],

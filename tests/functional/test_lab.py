@@ -156,6 +156,22 @@ def test_a_process_that_only_took_over_a_number_is_not_killed() -> None:
         bystander.kill()
 
 
+@pytest.mark.parametrize("is_ours", [True, False])
+def test_hosts_are_known_by_their_lab_whichever_checkout_started_them(
+        tmp_path: pathlib.Path, is_ours: bool) -> None:
+    root = tmp_path / "lab"
+    argv = [sys.executable, "-c", "import time; time.sleep(600)",
+            "/elsewhere/devstack/lab/init.py",
+            str((root if is_ours else tmp_path / "another") / "node1")]
+    with subprocess.Popen(argv) as started:
+        assert labs.down(root) is is_ours
+        if is_ours:
+            assert started.wait(processes.patience(10)) == -signal.SIGKILL
+        else:
+            assert started.poll() is None
+            started.kill()
+
+
 def test_waiting_in_vain_ends_in_time_and_shows_the_log(tmp_path: pathlib.Path) -> None:
     log = tmp_path / "log"
     log.write_text("first\n" * 50 + "no space left\n")
