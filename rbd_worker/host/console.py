@@ -31,6 +31,8 @@ LOG = logging.getLogger(__name__)
 
 _PLAN = "history.json"
 _PIECE = "history."
+#: A name as this version or an earlier one has made it; nothing else of the area is renamed.
+_PieceName = ty.Annotated[str, msgspec.Meta(pattern=r"\Ahistory\.[0-9a-f]+(\.[0-9]+)?\Z")]
 #: Digest of a rotated log that was made of several, and the digests of these.
 Joined = ty.Mapping[str, ty.Sequence[str]]
 #: Times that the destination may rotate its own log while history is placed.
@@ -52,8 +54,8 @@ class _Plan(msgspec.Struct, frozen=True):
     :ivar joined: digest of each piece of several logs, and the digests of these.
     """
 
-    first: int
-    pieces: tuple[str, ...]
+    first: ty.Annotated[int, msgspec.Meta(ge=0)]
+    pieces: tuple[_PieceName, ...]
     sources: dict[str, str]
     joined: dict[str, tuple[str, ...]] = {}
 

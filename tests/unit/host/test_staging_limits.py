@@ -149,7 +149,10 @@ def test_copies_leave_room_for_the_guests_that_are_here(tmp_path: pathlib.Path) 
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "promoted.json", "history.json"])
-@pytest.mark.parametrize("content", [b"", b"{", b"[" * 10_000, b'"\xff"', b"null", b"\0" * 4096])
+@pytest.mark.parametrize("content", [
+    b"", b"{", b"[" * 10_000, b'"\xff"', b"null", b"\0" * 4096,
+    b'{"first": 1, "pieces": ["tree"], "sources": {}}',
+    b'{"first": 1, "pieces": ["history.\\u0000"], "sources": {}}'])
 def test_a_record_that_a_power_failure_cut_counts_as_missing(
         destination: Host, area: staging.Staging, name: str, content: bytes) -> None:
     area.ensure(ROOT, (entry_of("a", b"x"), entry_of("console.log", b"old\n")), never)
