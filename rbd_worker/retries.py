@@ -51,7 +51,7 @@ def without_pause(retry_count: int, shutdown: threading.Event) -> tenacity.Retry
 
 
 def _later(state: tenacity.RetryCallState) -> None:
-    assert state.outcome is not None
+    assert state.outcome is not None and state.next_action is not None
     error = state.outcome.exception()
     assert isinstance(error, errors.Error)
-    raise Later(state.upcoming_sleep, error)
+    raise Later(state.next_action.sleep, error)

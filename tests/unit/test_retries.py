@@ -4,6 +4,7 @@
 import threading
 
 import pytest
+import tenacity
 
 from rbd_worker import errors, retries
 
@@ -74,3 +75,24 @@ def test_a_shutdown_during_a_pause_ends_the_attempts() -> None:
         retries.each_second(30, shutdown)(action)
     assert action.calls <= 3
     assert len(shutdown.pauses) == 2
+
+
+def test_without_a_pause_who_asks_is_told_when_to_come_again() -> None:
+    action = Unlucky(_away())
+    with pytest.raises(retries.Later) as told:
+        retries.without_pause(1, CountingEvent())(action)
+    assert (told.value.seconds, str(told.value.error)) == (retries.PAUSE, str(_away()))
+    assert action.calls == 1
+
+
+def test_the_oldest_tenacity_that_is_allowed_tells_as_much() -> None:
+    """``upcoming_sleep`` is of 8.3; Debian 12 and Ubuntu 24.04 have 8.2."""
+    state = tenacity.RetryCallState(tenacity.Retrying(), None, (), {})
+    state.outcome = tenacity.Future.construct(1, _away(), has_exception=True)
+    state.next_action = tenacity.RetryAction(retries.PAUSE)
+    vars(state).pop("upcoming_sleep", None)
+    before_sleep = retries.without_pause(1, CountingEvent()).before_sleep
+    assert before_sleep is not None
+    with pytest.raises(retries.Later) as told:
+        before_sleep(state)
+    assert told.value.seconds == retries.PAUSE
