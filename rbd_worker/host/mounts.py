@@ -21,7 +21,7 @@ def below(fd: int) -> frozenset[str]:
         text = table.read()
     if b" " + top not in _unescaped(text):
         return frozenset()  # hundreds of lines on a host, and hardly ever one of these
-    points = [_unescaped(line.split(b" ")[_POINT]) for line in text.splitlines()]
+    points = [_unescaped(line.split(b" ")[_POINT]) for line in text.split(b"\n") if line]
     return frozenset(os.fsdecode(point.removeprefix(top)) for point in points
                      if point.startswith(top))
 

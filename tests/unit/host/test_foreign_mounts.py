@@ -95,3 +95,11 @@ def test_mount_points_with_blanks_and_such_are_told_as_they_are(
     with (_bound(foreign, top / name), _bound(foreign, tmp_path / f"{top.name}.beside")):
         assert mounts.below(fd) == {name}
     os.close(fd)
+
+
+def test_a_mount_point_is_told_whatever_characters_its_name_has(
+        host: Host, foreign: pathlib.Path) -> None:
+    where = host.make() / "a\rb c\nd\\e"
+    where.mkdir()
+    with _bound(foreign, where), host.pin() as pinned:
+        assert mounts.below(pinned.fd) == {where.name}
