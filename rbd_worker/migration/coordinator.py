@@ -35,6 +35,8 @@ TaskKey = tuple[str, Role]
 STOP_SECONDS = 15.0
 #: Seconds after which a journal that could not be written is tried again.
 JOURNAL_SECONDS = 30.0
+#: Seconds until a plan for which no thread could be started is woken again.
+THREAD_SECONDS = 2.0
 
 #: Most entries that may be open at a time.  Evacuating a host opens some hundred;
 #: each costs descriptors here and room in staging at the other end.
@@ -174,7 +176,16 @@ class Coordinator:
             if key not in self._tasks or key in self._queued or self.ports.shutdown.is_set():
                 return
             self._queued.add(key)
-            self._pool.submit(self._run_queued, key)
+            try:
+                self._pool.submit(self._run_queued, key)
+            except RuntimeError as e:  # no thread can be started; or the pool was shut down
+                LOG.warning("migration %s is looked at later: %s", key[0], e)
+                self._timers.after(THREAD_SECONDS, ("woken", key), lambda: self._wake_anew(key))
+
+    def _wake_anew(self, key: TaskKey) -> None:
+        with self._lock:
+            self._queued.discard(key)
+        self.wake(key)
 
     def submit(self, action: ty.Callable[[], None]) -> None:
         """Run something that may block, beside the plans."""
@@ -329,6 +340,8 @@ class Coordinator:
 
     def _run_queued(self, key: TaskKey) -> None:
         with self._lock:
+            if key not in self._queued:
+                return  # queued twice for want of a thread, and looked at by now
             self._queued.discard(key)
             task = self._tasks.get(key)
         if task is not None:

@@ -181,3 +181,30 @@ def test_an_unresolved_migration_is_looked_at_less_and_less_often(make_world: Ma
     assert pauses == sorted(pauses)
     assert max(pauses) == 100
     assert len(pauses) < 20
+
+
+def test_a_plan_for_which_no_thread_could_be_started_is_woken_again(world: World) -> None:
+    here, there = world.hosts
+    pool = here.alive.coordinator._pool
+    submit, queued, looks = pool.submit, [], []
+    starved = True
+
+    def scarce(action: ty.Callable[..., None], *args: ty.Any) -> ty.Any:
+        queued.append((action, args))
+        if starved:
+            raise RuntimeError("can't start new thread")
+        while queued:  # as the standard library does: what was refused is queued all the same
+            submit(*queued.pop(0)[:1], *args)
+    pool.submit = scarce  # type: ignore[method-assign, assignment]
+    order = world.order(world.boot(here), here, there)
+    here.cast(conductor.live_migration(order))
+    world.timeline.pass_time(60)
+    (task,) = here.alive.coordinator.tasks()
+    assert len(queued) > 10 and not task.states
+    starved = False
+    ask = here.libvirt.state
+    here.libvirt.state = (  # type: ignore[method-assign]
+        lambda instance: looks.append(instance) or ask(instance))  # type: ignore[func-returns-value]
+    world.timeline.pass_time(600)
+    assert here.entry(order.uuid).outcome is Outcome.COMPLETED
+    assert len(looks) < 20
