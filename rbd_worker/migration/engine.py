@@ -65,8 +65,7 @@ def _forward(task: Task) -> Parked | None:
             result = _after_error(task, step, e)
         if isinstance(result, results.Wait):
             LOG.debug("%s waits in %s: %s", task.migration, step.name, result.reason)
-            # once it takes longer than one look the operator is told what it waits for
-            task.mark(None, result.reason if result.reason == task.waits_for else "")
+            _tell_what_it_waits_for(task, result, has_advanced=bool(finished))
             task.waits_for = result.reason
             return Parked(result.seconds)
         if isinstance(result, results.TurnBack):
@@ -80,6 +79,16 @@ def _forward(task: Task) -> Parked | None:
     task.close(Outcome.COMPLETED, task.notes.get("advice", {}).get("sentence", ""))
     LOG.info("%s completed as %s", task.migration, task.migration.role)
     return None
+
+
+def _tell_what_it_waits_for(task: Task, wait: results.Wait, *, has_advanced: bool) -> None:
+    """Once it takes longer than one look the operator is told.
+
+    What was unresolved before a restart is so until a new attempt has an answer.
+    """
+    if task.outcome is Outcome.UNRESOLVED and task.tries and not has_advanced:
+        return
+    task.mark(None, wait.reason if wait.reason == task.waits_for else "")
 
 
 def _after_error(task: Task, step: plans.Step, error: errors.Error) -> results.Result:

@@ -94,3 +94,24 @@ def test_the_hand_over_is_tried_once_a_look_when_all_attempts_are_used_up(
     world.bus.fate = lambda call: None
     world.timeline.pass_time(2 * limit)
     assert here.entry(order.uuid).outcome is Outcome.COMPLETED
+
+
+def test_what_was_unresolved_stays_so_while_a_new_worker_asks_again(
+        make_world: MakeWorld) -> None:
+    world = make_world("nova", live_migration_retry_count=30)
+    here, there = world.hosts
+    world.bus.fate = lambda call: "unreachable" if call.method == "post_live_migration" else None
+    order = world.migrate(world.boot(here), here, there)
+    before = here.entry(order.uuid)
+    assert before.outcome is Outcome.UNRESOLVED and before.reason
+    here.kill()
+    for _ in range(8):
+        world.timeline.pass_time(1)
+        if here.worker is not None:
+            entry = here.entry(order.uuid)
+            assert (entry.outcome, entry.reason) == (before.outcome, before.reason)
+    (task,) = here.alive.coordinator.tasks()
+    assert 1 < task.tries < 30
+    here.alive.coordinator.resolve(task, Outcome.COMPLETED, "looked at both hosts")
+    assert not here.entry(order.uuid).is_open
+    assert _nonces(here) == []
