@@ -46,9 +46,10 @@ class Nonce:
 
     def __init__(self, directories: Instances, instance: str) -> None:
         self._name = secrets.token_hex(16)
+        self._label = f"{directories.path} ({_AREA})"
         self._area = directories.area(_AREA)
         try:
-            with syscalls.translated(f"{directories.path} ({_AREA})"):
+            with syscalls.translated(self._label):
                 _remove_stale(self._area)
                 os.close(syscalls.create_file(self._name, self._area))
         except BaseException:
@@ -59,6 +60,17 @@ class Nonce:
         except BaseException:
             self.close()
             raise
+
+    def renew(self) -> None:
+        """There for one more question, whatever was taken for stale since the last one.
+
+        :raises errors.Error: it could not be laid down again.
+        """
+        with syscalls.translated(self._label):
+            try:
+                os.utime(self._name, dir_fd=self._area, follow_symlinks=False)
+            except FileNotFoundError:
+                os.close(syscalls.create_file(self._name, self._area))
 
     def close(self) -> None:
         """Take it away; one that cannot be removed now is stale later."""

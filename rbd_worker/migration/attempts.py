@@ -52,9 +52,13 @@ def attempt_with_nonce(task: Task,
     if task.nonce is None:
         task.nonce = probe.Nonce(task.ports.directories, task.migration.instance)
     nonce = task.nonce
+
+    def asked() -> T:
+        nonce.renew()  # the step may have waited for long for something else
+        return action(nonce.probe)
     result: T | results.Wait | None = None
     try:
-        result = attempt(task, lambda: action(nonce.probe))
+        result = attempt(task, asked)
     finally:
         if not isinstance(result, results.Wait):
             task.lift_nonce()

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import contextlib
 import os
 import pathlib
 import subprocess
@@ -138,3 +139,16 @@ def test_no_descriptor_is_left_open(here: Host, there: Host) -> None:
     with probe.lay(there.directories, UUID) as laid:
         probe.compare(here.directories, UUID, laid)
     assert open_descriptors() == before
+
+
+def test_a_nonce_that_is_renewed_is_there_and_not_stale(here: Host) -> None:
+    with contextlib.closing(probe.Nonce(here.directories, UUID)) as nonce:
+        path = here.path / ".rbd-worker" / "nonce" / nonce.probe.nonce
+        os.utime(path, (0, 0))
+        nonce.renew()
+        with probe.lay(here.directories, UUID):  # which removes what is stale
+            assert path.exists()
+        path.unlink()
+        nonce.renew()
+        assert path.exists()
+    assert nonces(here) == []

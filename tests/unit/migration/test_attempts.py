@@ -115,3 +115,14 @@ def test_what_was_unresolved_stays_so_while_a_new_worker_asks_again(
     here.alive.coordinator.resolve(task, Outcome.COMPLETED, "looked at both hosts")
     assert not here.entry(order.uuid).is_open
     assert _nonces(here) == []
+
+
+def test_a_nonce_that_was_taken_for_stale_is_there_again_for_the_next_attempt(
+        lonely: World) -> None:
+    here = lonely.hosts[0]
+    _ordered(lonely)
+    (name,) = _nonces(here)
+    (here.path / ".rbd-worker/nonce" / name).unlink()
+    lonely.timeline.pass_time(1.5)
+    assert _attempts(lonely) == 2
+    assert _nonces(here) == [name]
