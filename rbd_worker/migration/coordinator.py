@@ -33,7 +33,8 @@ TaskKey = tuple[str, Role]
 
 #: Seconds that a stop waits for steps in hand; the service manager's limit is longer.
 STOP_SECONDS = 15.0
-#: Seconds after which a journal that could not be written is tried again.
+#: Seconds after which a journal that could not be written is tried again, and what failed in a
+#: way that is not foreseen.
 JOURNAL_SECONDS = 30.0
 #: Seconds until a plan for which no thread could be started is woken again.
 THREAD_SECONDS = 2.0
@@ -204,14 +205,15 @@ class Coordinator:
     def holding(self, task: Task) -> ty.Iterator[None]:
         """Have a task for oneself; who wanted to look at it meanwhile gets to it afterwards.
 
-        What could not be journaled is looked at again, whoever wanted it.
-        What is logged meanwhile carries the id of its request.
+        What could not be journaled, or failed in a way that is not foreseen, is looked at
+        again, whoever wanted it.  What is logged meanwhile carries the id of its request.
         """
         with task.lock, request_context.of(task.migration.request_id):
             try:
                 yield
-            except errors.JournalUnusable:
-                self._timers.after(JOURNAL_SECONDS, task.key, lambda: self.wake(task.key))
+            except Exception as e:
+                if isinstance(e, errors.JournalUnusable) or not isinstance(e, errors.Error):
+                    self._timers.after(JOURNAL_SECONDS, task.key, lambda: self.wake(task.key))
                 raise
         if task.is_wanted:
             self.wake(task.key)
@@ -360,7 +362,6 @@ class Coordinator:
             LOG.error("%s stands still: %s", task.migration, e.sentence)
         except Exception:
             LOG.exception("%s a step failed in a way that is not foreseen", task.migration)
-            self._timers.after(JOURNAL_SECONDS, key, lambda: self.wake(key))
         finally:
             task.lock.release()
             if task.is_wanted:

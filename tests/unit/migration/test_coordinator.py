@@ -14,6 +14,7 @@ import pytest
 from devstack import conductor
 from devstack.lab import processes
 from rbd_worker import errors
+from rbd_worker.host import staging
 from rbd_worker.migration.coordinator import Coordinator
 from rbd_worker.model import Executor, GuestState, Migration, Outcome, Role
 from tests.unit.conftest import MakeWorld
@@ -208,3 +209,21 @@ def test_a_plan_for_which_no_thread_could_be_started_is_woken_again(world: World
     world.timeline.pass_time(600)
     assert here.entry(order.uuid).outcome is Outcome.COMPLETED
     assert len(looks) < 20
+
+
+def test_a_call_that_fails_in_a_way_that_is_not_foreseen_leaves_no_entry_asleep(
+        make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = make_world("libvirt", live_migration_retry_count=2)
+    here, there = world.hosts
+
+    def no_thread(*_: object, **__: object) -> ty.Any:
+        raise RuntimeError("can't start new thread")
+    monkeypatch.setattr(staging.Staging, "ensure", no_thread)
+    world.bus.fate = lambda call: (
+        "unreachable" if call.method == "rollback_live_migration" else None)
+    order = world.migrate(world.boot(here), here, there, seconds=5)
+    assert here.entry(order.uuid).outcome is Outcome.FAILED
+    assert there.entry(order.uuid).is_open
+    monkeypatch.undo()
+    world.timeline.pass_time(60)
+    assert there.entry(order.uuid).outcome is Outcome.FAILED
