@@ -112,7 +112,7 @@ class Coordinator:
             nobody else keeps them apart.
         :raises errors.TooManyOpen: as ``check_room``.
         """
-        self.known(migration)  # or it is refused
+        known = self.known(migration)  # or it is refused
         with self.opening:
             others = [t for t in self.tasks_of(migration.instance)
                       if t.migration.key != migration.key and not t.is_closed]
@@ -124,6 +124,8 @@ class Coordinator:
                     reason=f"migration {others[0].migration.key} of the same guest is still open")
             self.check_room(migration)
             if not self.ports.journal.open(migration, unique_id, rivals.note(others)):
+                if known is not None and known.is_open:
+                    self._pick_up(known)
                 return None
             task = self.adopt(migration)
         for other in others:
@@ -333,6 +335,11 @@ class Coordinator:
             if entry.migration.role is Role.DESTINATION:
                 task.rollback_requested |= self._hints.take(entry.migration.instance)
             return task
+
+    def _pick_up(self, entry: Entry) -> None:
+        """What is written may not be in memory: it could not be read back then."""
+        task = self.adopt(entry.migration)
+        self.wake(task.key)
 
     def _forget(self, key: TaskKey) -> None:
         self._timers.cancel(key)

@@ -227,3 +227,20 @@ def test_a_call_that_fails_in_a_way_that_is_not_foreseen_leaves_no_entry_asleep(
     monkeypatch.undo()
     world.timeline.pass_time(60)
     assert there.entry(order.uuid).outcome is Outcome.FAILED
+
+
+def test_an_order_whose_entry_could_not_be_read_back_goes_on_when_it_is_delivered_again(
+        world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    here, there = world.hosts
+    order = world.order(world.boot(here), here, there)
+    message = conductor.live_migration(order)
+
+    def unreadable(*_: object) -> ty.Any:
+        raise errors.JournalUnusable(path="journal", reason="disk I/O error", fix="Look at it")
+    monkeypatch.setattr(here.alive.journal, "entry", unreadable)
+    with pytest.raises(errors.JournalUnusable):
+        here.cast(message)
+    monkeypatch.undo()
+    here.cast(message)
+    world.timeline.pass_time(600)
+    assert here.entry(order.uuid).outcome is Outcome.COMPLETED
