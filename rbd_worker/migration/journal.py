@@ -226,8 +226,7 @@ class Journal(JournalReader):
         with self._lock:
             try:
                 with journal_file.translated(self.path):
-                    if self._db.in_transaction:  # a rollback failed as its write did
-                        self._db.execute("ROLLBACK")
+                    self._end_failed_write()
                     began = time.monotonic()
                     self._db.execute("BEGIN IMMEDIATE")
                     try:

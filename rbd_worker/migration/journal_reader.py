@@ -124,7 +124,13 @@ class JournalReader:
 
     def _read(self, sql: str, *values: ty.Any) -> list[tuple[ty.Any, ...]]:
         with self._lock, journal_file.translated(self.path):
+            self._end_failed_write()
             return self._db.execute(sql, values).fetchall()
+
+    def _end_failed_write(self) -> None:
+        """Where its rollback failed as it did, this connection still shows what is not durable."""
+        if self._db.in_transaction:
+            self._db.execute("ROLLBACK")
 
     def _decoded(self, make: ty.Callable[..., T], rows: list[tuple[ty.Any, ...]]) -> list[T]:
         """SQLite checks pages and types; what the values mean shows only here."""

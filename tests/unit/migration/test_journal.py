@@ -245,6 +245,14 @@ def test_a_write_that_could_not_be_rolled_back_does_not_block_the_next(opened: J
     assert [entry.migration for entry in opened.open_entries()] == [MIGRATION]
 
 
+def test_a_write_that_could_not_be_rolled_back_is_told_to_nobody(opened: Journal) -> None:
+    opened.open(MIGRATION)
+    opened._db.execute("BEGIN IMMEDIATE")
+    opened._db.execute("UPDATE entry SET phase='post_live_migration'")
+    (entry,) = opened.open_entries()
+    assert entry.phase is Phase.PRE
+
+
 def test_many_threads_may_write_at_once(opened: Journal) -> None:
     opened.open(MIGRATION)
 
