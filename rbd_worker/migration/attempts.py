@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Steps that ask again what failed, in Nova's rhythm, and give their thread back in between.
 
-There are many hosts without a worker during a rollout, and one that was stopped just now
-takes some seconds of each attempt.  Threads that slept between two attempts would be
-missing for guests that go elsewhere.
+There are many hosts without a worker during a rollout.  Threads that slept between two
+attempts to ask them would be missing for guests that go elsewhere.  Where a worker has ended
+just now and its queue still stands an attempt itself takes some seconds.
 """
 
 import logging

@@ -24,6 +24,8 @@ _ABORTED = results.TurnBack(Outcome.CANCELLED, "aborted before the guest began t
 
 def ensure_files_pinned(task: Task) -> results.Result:
     """Hold every file by an open descriptor, so that nothing is lost when Nova removes them."""
+    if task.abort_requested and not task.is_nova:  # also while libvirtd is away
+        return _ABORTED
     here = _state_here(task)
     if isinstance(here, results.Wait):
         return here

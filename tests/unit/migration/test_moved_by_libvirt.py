@@ -485,6 +485,18 @@ def test_an_abort_before_the_guest_moves_is_in_time(world: World, here: Host,
     assert not there.has_directory(guest)
 
 
+def test_an_abort_while_libvirtd_is_away_waits_for_nobody(world: World, here: Host,
+                                                          there: Host) -> None:
+    guest = world.boot(here)
+    here.libvirt.is_down = True
+    world.timeline.after(3, lambda: here.cast(conductor.abort(order)))
+    order = world.order(guest, here, there)
+    here.cast(conductor.live_migration(order))
+    world.timeline.pass_time(6)
+    assert here.entry(order.uuid).outcome is Outcome.CANCELLED
+    assert here.directory(guest).is_dir() and not there.has_directory(guest)
+
+
 def test_an_abort_is_not_forgotten_by_a_restart(world: World, here: Host, there: Host) -> None:
     there.restarts_after = 60
     there.kill()
