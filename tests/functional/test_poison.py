@@ -47,9 +47,15 @@ def attacker(lab: labs.Lab, started: Fleet) -> collections.abc.Iterator[kombu.Pr
         yield connection.Producer()
 
 
+@pytest.fixture
+def peer(lab: labs.Lab) -> collections.abc.Iterator[client.Client]:
+    own = transport_to(lab.broker_url)
+    yield client.Client(own)
+    own.cleanup()  # or it looks for a broker as long as the tests' process is there
+
+
 def test_no_message_ends_the_workers_hearing(
-        lab: labs.Lab, started: Fleet, attacker: kombu.Producer) -> None:
-    peer = client.Client(transport_to(lab.broker_url))
+        started: Fleet, attacker: kombu.Producer, peer: client.Client) -> None:
     for what, body in POISON.items():
         attacker.publish(body, exchange=rpcapi.EXCHANGE, routing_key=f"{rpcapi.TOPIC}.node1",
                          serializer=None, content_type="application/json",
