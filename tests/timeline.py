@@ -227,21 +227,12 @@ class SteppingMovers(mover.Movers):
     life: Life
     timeline: Timeline
 
-    def start(self, migration: Migration, order: ty.Any) -> None:
+    def _begin(self, migration: Migration, action: ty.Callable[[], None]) -> None:
         with self._lock:
             if migration.key in self._moving:
                 return
             self._moving[migration.key] = threading.current_thread()
-        self.timeline.submit(self.life, lambda: self.timeline.spawn(
-            self.life, lambda: self._run(migration, order)))
-
-    def adopt(self, migration: Migration) -> None:
-        with self._lock:
-            if migration.key in self._moving:
-                return
-            self._moving[migration.key] = threading.current_thread()
-        self.timeline.submit(self.life, lambda: self.timeline.spawn(
-            self.life, lambda: self._follow(migration)))
+        self.timeline.submit(self.life, lambda: self.timeline.spawn(self.life, action))
 
 
 class WatchedJournal(journal.Journal):

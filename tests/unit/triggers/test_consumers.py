@@ -27,6 +27,20 @@ class Broker:
         return number
 
 
+Answer = concurrent.futures.Future[int]
+
+
+def _asked_meanwhile(consumers: Consumers, broker: Broker,
+                     pool: concurrent.futures.Executor) -> tuple[Answer, list[Answer]]:
+    """A question that the broker has begun to answer, and eight that came meanwhile."""
+    first = pool.submit(consumers.count)
+    assert broker.begun.acquire(timeout=10)
+    later = [pool.submit(consumers.count) for _ in range(8)]
+    while not all(each.running() for each in later):
+        pass
+    return first, later
+
+
 def test_each_question_alone_is_put_to_the_broker():
     broker = Broker()
     consumers = Consumers(broker.ask)
@@ -39,11 +53,7 @@ def test_whoever_comes_during_a_question_shares_the_next_one():
     broker = Broker()
     consumers = Consumers(broker.ask)
     with concurrent.futures.ThreadPoolExecutor(9) as pool:
-        first = pool.submit(consumers.count)
-        assert broker.begun.acquire(timeout=10)
-        later = [pool.submit(consumers.count) for _ in range(8)]
-        while not all(each.running() for each in later):
-            pass
+        first, later = _asked_meanwhile(consumers, broker, pool)
         for _ in range(9):
             broker.may_end.release()
         assert first.result(10) == 1  # which began before the later ones asked
@@ -81,11 +91,7 @@ def test_after_an_error_that_is_not_foreseen_nobody_gets_an_older_answer():
         return 0
     consumers = Consumers(ask)
     with concurrent.futures.ThreadPoolExecutor(9) as pool:
-        first = pool.submit(consumers.count)
-        assert broker.begun.acquire(timeout=10)
-        later = [pool.submit(consumers.count) for _ in range(8)]
-        while not all(each.running() for each in later):
-            pass
+        first, later = _asked_meanwhile(consumers, broker, pool)
         time.sleep(0.1)  # all of them wait for the one question by now
         for _ in range(9):
             broker.may_end.release()
